@@ -75,11 +75,9 @@ func (b *Batch) Records(yield func(i int, r Record) bool) error {
 }
 
 // Split copies the records [0, at) and [at, Count) into a batch each, to find out which half of a refused batch a
-// broker refuses. Both have b's compression, the records' timestamps and no stamp; b remains as it is.
+// broker refuses; an empty one is an error. Both have b's compression, the records' timestamps and no stamp. b
+// remains as it is.
 func (b *Batch) Split(at int) (first, second Batch, err error) {
-	if at <= 0 || at >= b.count {
-		return Batch{}, Batch{}, fmt.Errorf("split record batch of %d at %d: a half would be empty", b.count, at)
-	}
 	var low, high Builder
 	err = b.Records(func(i int, r Record) bool {
 		if i < at {

@@ -57,6 +57,19 @@ func TestHalvesHoldWhatTheBatchHeld(t *testing.T) {
 	}
 }
 
+func TestHalvesAreCompressedAsTheBatchWas(t *testing.T) {
+	for _, c := range compressions {
+		batch := sealed(t, c, slices.Repeat([]Record{row()}, 20))
+		first, second, err := batch.Split(10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.compression != c || second.compression != c {
+			t.Errorf("halves of a batch with %s have %s and %s", c, first.compression, second.compression)
+		}
+	}
+}
+
 func TestSplitRefusesAnEmptyHalf(t *testing.T) {
 	batch := sealed(t, None, []Record{row(), row(), row()})
 	for _, at := range []int{-1, 0, 3, 4} {
