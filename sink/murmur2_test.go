@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Printed by Java's DefaultPartitioner.
+// Printed by kafka-clients 4.1.0: Utils.toPositive(Utils.murmur2(key)) % n.
 func TestKeyGoesWhereJavaSendsIt(t *testing.T) {
 	for _, c := range []struct {
 		key            string

@@ -48,17 +48,16 @@ func ParseCompression(name string) (Compression, error) {
 var errCompression = errors.New("no such compression")
 
 const (
-	// Java's zstd and ours default to windows of several MiB, which the encoder holds in memory and the consumer
-	// allocates. A batch is about 1 MiB.
+	// The default is 8 MiB, which the encoder may hold in memory and the consumer allocate. A batch is about 1 MiB.
 	zstdWindow = 1 << 20
-	// Blocks that Java's snappy stream writes, and no reader needs larger buffers for.
+	// The block size that Java's snappy stream writes.
 	xerialBlock = 32 << 10
 	// An encoder that had to hold more than this, for one huge row, is not kept for the next batch.
 	maxScratch = 4 << 20
 )
 
-// xerialHeader begins the stream that Java's snappy library writes, and the only one that Kafka's Java clients and
-// brokers read: magic, version 1, compatible since version 1. Blocks follow, each a size and a raw snappy block.
+// xerialHeader begins the stream of Java's snappy library, through which Kafka's Java clients and brokers read and
+// write: magic, version 1, compatible since version 1. Blocks follow, each a size and a raw snappy block.
 var xerialHeader = []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01")
 
 // encoder compresses batches, one at a time. Its parts are made when first used, and used again.
