@@ -1,0 +1,32 @@
+package config
+
+import "slices"
+
+// checkBuilt refuses settings whose features this version does not have: ignoring one would relay something else than was asked for.
+func (l *loader) checkBuilt() {
+	s := l.settings
+	o := &s.Outbox
+	for _, f := range []struct {
+		path    string
+		asked   bool
+		instead string
+	}{
+		{"kafka.delivery", s.Kafka.Delivery == "exactly-once", "exactly-once is not built yet in this version: use at-least-once"},
+		{"kafka.sasl.mechanism", slices.Contains([]string{"aws-msk-iam", "oauthbearer"}, s.Kafka.SASL.Mechanism), s.Kafka.SASL.Mechanism + " is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
+		{"outbox.columns", o.Columns["timestamp"] != "", "a timestamp column is not built yet in this version: records carry the commit time"},
+		{"outbox.topic_regex.match", o.TopicRegex.Match != "", "not built yet in this version: use a template in outbox.topic"},
+		{"outbox.topic_regex.replace", o.TopicRegex.Replace != "", "not built yet in this version: use a template in outbox.topic"},
+		{"outbox.envelope", len(o.Envelope) > 0, "not built yet in this version: place columns as outbox.headers"},
+		{"outbox.value", o.Value != "verbatim", o.Value + " is not built yet in this version: use verbatim"},
+		{"outbox.compat", o.Compat != "none", o.Compat + " is not built yet in this version: use none"},
+		{"outbox.logical_messages.prefixes", len(o.LogicalMessages.Prefixes) > 0, "logical messages are not built yet in this version: use a table"},
+		{"outbox.on_poison", o.OnPoison == "dead_letter", "dead_letter is not built yet in this version: use stop or skip"},
+		{"outbox.dead_letter.topic", o.DeadLetter.Topic != defaults().Outbox.DeadLetter.Topic, "not built yet in this version: outbox.on_poison is stop or skip"},
+		{"outbox.retention", o.Retention != 0, "not built yet in this version: use 0 and delete old rows yourself"},
+		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
+	} {
+		if f.asked {
+			l.wrong(f.path, "%s", f.instead)
+		}
+	}
+}
