@@ -67,6 +67,16 @@ func (b *Builder) Reset(buf []byte) {
 	*b = Builder{buf: buf[:0]}
 }
 
+// Move puts what the builder holds into buf's memory, which must be large enough for it, and gives back the memory that it had.
+func (b *Builder) Move(buf []byte) (old []byte) {
+	old = b.buf[:0]
+	b.buf = append(buf[:0], b.buf...)
+	return old
+}
+
+// Memory is what the builder holds; the batch that Seal makes takes it over.
+func (b *Builder) Memory() []byte { return b.buf }
+
 // Len is the number of bytes that the batch has on the wire so far, uncompressed and with its Overhead. It is four
 // more than what a broker compares with max.message.bytes, which does not count the size prefix.
 func (b *Builder) Len() int { return max(len(b.buf), Overhead) }

@@ -1,0 +1,79 @@
+// Package sink delivers outbox events to Kafka: it routes each event, appends it to its partition's record batch,
+// sends batches to the partitions' leaders, and tells which events are acked.
+package sink
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/outrider-relay/outrider/sink/broker"
+	"github.com/outrider-relay/outrider/sink/record"
+)
+
+// Config says where events go and how. Zero values mean the defaults named at each field.
+type Config struct {
+	// Name is the relay's identity; it begins every position header.
+	Name string
+	// Brokers are host:port addresses to bootstrap from.
+	Brokers []string
+	// Conn is how a broker is dialled; its Timeout is also each request's.
+	Conn broker.Config
+	// Compression of record batches.
+	Compression record.Compression
+	// Linger lets a batch wait for more rows even when nothing is in flight. Zero: send at once.
+	Linger time.Duration
+	// BatchBytes bounds one record batch. Zero: 1 MiB. A larger row travels alone.
+	BatchBytes int
+	// MaxInFlightBytes bounds the memory of all batches, open and unacked. Zero: 16 MiB.
+	MaxInFlightBytes int64
+	// MaxTimestampAge is the age at which a record is stamped with the present instead of its commit time. Zero: 1 h.
+	MaxTimestampAge time.Duration
+	// Topics says what happens to topics that do not exist.
+	Topics Topics
+	// Routing turns a row into topic, key, value and headers.
+	Routing Routing
+	// OnPoison is what becomes of an event that cannot be routed, encoded or accepted.
+	OnPoison Policy
+	// Stats counts over all sessions of a process.
+	Stats *Stats
+	// Log is told of state changes: topics that are missing, brokers that are away, rows skipped by policy.
+	Log zerolog.Logger
+}
+
+// Topics says what happens to topics that do not exist.
+type Topics struct {
+	Create            bool
+	Partitions        int32             // Zero: 6.
+	ReplicationFactor int16             // Zero: 3.
+	Config            map[string]string // topic settings, e.g. retention.ms
+	// Wait is how long an unknown or forbidden topic is waited for before its rows are poison, under Skip.
+	// Under Stop it is waited for without end: somebody may be fixing it. Zero: 1 min.
+	Wait time.Duration
+}
+
+// Policy is what becomes of a poison row.
+type Policy string
+
+const (
+	Stop Policy = "stop" // the relay blocks; nothing after the row is confirmed
+	Skip Policy = "skip" // counted and logged with its position
+)
+
+// Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
+type Routing struct {
+	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, timestamp, topic, key, partition) to a column.
+	Columns map[string]string
+	// Topic is a template over columns and roles. Empty: outbox.event.${aggregate_type}, or ${event_type} for a table that has no aggregate.
+	Topic string
+	// Key is a template likewise. Empty: ${aggregate_id}, or no key for a table that has no aggregate.
+	Key string
+	// AllowedTopics are names, or prefixes ending in *. Empty: whatever Topic yields. Topics that begin with __ are never allowed.
+	AllowedTopics []string
+	// Headers are "column" or "column:alias", in order.
+	Headers []string
+	// OmitPosition leaves the position header out; only for at-least-once.
+	OmitPosition bool
+	// NullPayloadIsPoison makes a NULL payload meet the policy instead of becoming a tombstone.
+	NullPayloadIsPoison bool
+}

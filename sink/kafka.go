@@ -1,0 +1,341 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/outrider-relay/outrider/decoder"
+	"github.com/outrider-relay/outrider/sink/record"
+)
+
+// Kafka delivers the events of one session. A row walks through it like this:
+//
+//	Append (reader)   router.route -> topic.pick -> queue.open
+//	leader.gather     queue.next -> one request with a batch of each of the broker's partitions
+//	leader.answered   ack -> queue.batches shrinks -> Oldest moves on
+//
+// One lock guards all queues. The reader holds it for a block of rows, a leader while it gathers a request or takes an
+// answer; compression, checksums and I/O happen outside it.
+type Kafka struct {
+	cfg    Config
+	router *router // used by the reader alone
+
+	producerID int64 // set by Start, before anything is sent
+	epoch      int16
+	clusterID  string
+
+	mu       sync.Mutex
+	room     sync.Cond // bytes were released, or the session ends
+	buffers  buffers
+	records  int // appended and not acked
+	topics   map[string]*topic
+	leaders  map[int32]*leader
+	troubles troubles
+	draining bool
+	idle     chan struct{}   // closed when draining and nothing is unacked
+	err      error           // why the session ends; first one wins
+	failed   chan struct{}   // closed when err is set
+	refresh  chan struct{}   // asks for metadata
+	group    *errgroup.Group // of Run; leaders are started in it
+	runCtx   context.Context // of group
+
+	now time.Time // of the block being appended; the reader's
+}
+
+// maxInFlight is how many requests a broker may owe us, and how many batches a partition: brokers remember the last
+// five batches of a producer in a partition, so that many may be repeated without being appended twice.
+const maxInFlight = 5
+
+// maxRequestBytes bounds one request; brokers refuse more than socket.request.max.bytes, 100 MiB by default.
+const maxRequestBytes = 16 << 20
+
+// New checks the settings and makes the sink of one session. Nothing is started or dialled.
+func New(cfg Config) (*Kafka, error) {
+	cfg.setDefaults()
+	if len(cfg.Brokers) == 0 {
+		return nil, errors.New("kafka.brokers: no broker is named")
+	}
+	r, err := newRouter(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	k := &Kafka{
+		cfg:     cfg,
+		router:  r,
+		topics:  make(map[string]*topic),
+		leaders: make(map[int32]*leader),
+		idle:    make(chan struct{}),
+		failed:  make(chan struct{}),
+		refresh: make(chan struct{}, 1),
+	}
+	k.room.L = &k.mu
+	k.troubles.log = cfg.Log
+	return k, nil
+}
+
+func (c *Config) setDefaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.MaxTimestampAge, time.Hour)
+	set(&c.Topics.Wait, time.Minute)
+	set(&c.Conn.Timeout, 30*time.Second)
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 1 << 20
+	}
+	if c.MaxInFlightBytes == 0 {
+		c.MaxInFlightBytes = 16 << 20
+	}
+	if c.Topics.Partitions == 0 {
+		c.Topics.Partitions = 6
+	}
+	if c.Topics.ReplicationFactor == 0 {
+		c.Topics.ReplicationFactor = 3
+	}
+	if c.OnPoison == "" {
+		c.OnPoison = Stop
+	}
+	if c.Stats == nil {
+		c.Stats = NewStats()
+	}
+}
+
+// Run delivers until ctx ends or the session must. Every goroutine and connection of the session is gone when it returns.
+func (k *Kafka) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	k.mu.Lock()
+	k.group, k.runCtx = group, ctx
+	k.mu.Unlock()
+	group.Go(func() error { return k.keepMetadata(ctx) })
+	group.Go(func() error {
+		select {
+		case <-k.failed:
+			return k.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	err := group.Wait()
+	k.fail(err) // a reader that waits for room must not wait for ever
+	return err
+}
+
+// fail ends the session with err, unless it has ended already.
+func (k *Kafka) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failLocked(err)
+}
+
+func (k *Kafka) failLocked(err error) {
+	if k.err != nil {
+		return
+	}
+	k.err = err
+	close(k.failed)
+	k.room.Broadcast()
+}
+
+// Begin starts a block of events.
+func (k *Kafka) Begin() {
+	k.now = time.Now()
+	k.mu.Lock()
+}
+
+// End ends it, and lets the leaders send what came.
+func (k *Kafka) End() {
+	k.wakeLeaders()
+	k.mu.Unlock()
+}
+
+// wakeLeaders tells each leader that has something to do.
+func (k *Kafka) wakeLeaders() {
+	for _, l := range k.leaders {
+		if l.fed || k.draining {
+			l.fed = false
+			l.wakeUp()
+		}
+	}
+}
+
+// Append routes e and copies it into its partition's open batch. It waits while max_in_flight_bytes are used up.
+func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) {
+	if k.err != nil {
+		return false, k.err
+	}
+	err = k.router.route(e, k.now)
+	if err == nil {
+		err = k.append(e, number)
+	}
+	var u *unroutable
+	if errors.As(err, &u) {
+		return k.poisoned(e, u)
+	}
+	return err == nil, err
+}
+
+// append puts the routed record where it belongs; the sink's lock is given up while it waits for room.
+func (k *Kafka) append(e *decoder.Event, number uint64) error {
+	t, known := k.topics[string(k.router.topicName)]
+	if !known {
+		if err := k.router.checkTopic(k.router.topicName); err != nil {
+			return err
+		}
+		t = &topic{name: string(k.router.topicName), batchBytes: k.cfg.BatchBytes}
+		k.topics[t.name] = t
+		k.askRefresh()
+	}
+	rec := &k.router.rec
+	for {
+		q, ok := t.pick(rec.Key, k.router.partition)
+		if !ok {
+			return &unroutable{fmt.Sprintf("partition %d is beyond the %d of topic %s", k.router.partition, len(t.queues), t.name)}
+		}
+		if q == nil {
+			if k.hold(t, rec, heldRow{number, k.router.partition, e.CommitTime}) {
+				k.records++
+				return nil
+			}
+		} else if k.put(q, rec, number, e.CommitTime, false) {
+			k.records++
+			return nil
+		}
+		// Whatever changed meanwhile, the topic's queues included, is looked at again.
+		if err := k.waitForRoom(); err != nil {
+			return err
+		}
+	}
+}
+
+// put appends rec to q's open batch, unless there is no room for it. Rows already counted are put by force.
+func (k *Kafka) put(q *queue, rec *record.Record, number uint64, commit time.Time, force bool) bool {
+	size := q.open.builder.Size(rec)
+	if q.open.count() > 0 && q.open.builder.Len()+size > q.topic.batchBytes {
+		q.close()
+		size = q.open.builder.Size(rec)
+	}
+	if !k.grow(&q.open.builder, size, q.topic.batchBytes, force) {
+		return false
+	}
+	if q.open.count() == 0 {
+		q.open.first, q.open.oldest, q.open.opened = number, commit, k.now
+	}
+	q.open.builder.Append(rec)
+	if q.leader != nil {
+		q.leader.fed = true
+	} else {
+		k.askRefresh()
+	}
+	return true
+}
+
+// hold appends rec to the topic's lobby, unless there is no room for it.
+func (k *Kafka) hold(t *topic, rec *record.Record, row heldRow) bool {
+	if len(t.lobby) == 0 || t.lobby[len(t.lobby)-1].builder.Len()+t.lobby[len(t.lobby)-1].builder.Size(rec) > t.batchBytes {
+		t.lobby = append(t.lobby, heldBatch{})
+	}
+	h := &t.lobby[len(t.lobby)-1]
+	if !k.grow(&h.builder, h.builder.Size(rec), t.batchBytes, false) {
+		if len(h.rows) == 0 {
+			t.lobby = t.lobby[:len(t.lobby)-1]
+		}
+		return false
+	}
+	h.builder.Append(rec)
+	h.rows = append(h.rows, row)
+	return true
+}
+
+// grow makes room in b for size more bytes, by doubling. It refuses when that would exceed the bound on bytes in
+// flight; but what is larger than the whole bound gets in when there is nothing else.
+func (k *Kafka) grow(b *record.Builder, size, batchBytes int, force bool) bool {
+	need := b.Len() + size
+	if need <= b.Cap() {
+		return true
+	}
+	want := max(need, min(2*b.Cap(), batchBytes))
+	if added := int64(sizeFor(want)); !force && k.buffers.inUse > 0 && k.buffers.inUse-int64(b.Cap())+added > k.cfg.MaxInFlightBytes {
+		return false
+	}
+	k.buffers.put(b.Move(k.buffers.get(want)))
+	return true
+}
+
+// waitForRoom gives the lock up until bytes are released. Everything open is on its way meanwhile: leaders send as soon
+// as nothing of theirs is in flight.
+func (k *Kafka) waitForRoom() error {
+	k.wakeLeaders()
+	if k.err == nil {
+		k.room.Wait()
+	}
+	k.now = time.Now()
+	return k.err
+}
+
+// release takes the memory of a delivered batch back.
+func (k *Kafka) release(b *batch) {
+	k.records -= b.count()
+	k.buffers.put(b.memory())
+	k.room.Signal()
+	k.checkIdle()
+}
+
+func (k *Kafka) checkIdle() {
+	if k.draining && k.records == 0 {
+		select {
+		case <-k.idle:
+		default:
+			close(k.idle)
+		}
+	}
+}
+
+// Oldest is the smallest number appended and not acked; math.MaxUint64 when everything is.
+func (k *Kafka) Oldest() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	oldest := uint64(math.MaxUint64)
+	for _, t := range k.topics {
+		oldest = min(oldest, t.oldest())
+	}
+	return oldest
+}
+
+// InFlight is what has been appended and not acked: records, and the bytes of memory that hold them.
+func (k *Kafka) InFlight() (records int, bytes int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.records, k.buffers.inUse
+}
+
+// Trouble says what keeps events from being delivered just now; empty when nothing does.
+func (k *Kafka) Trouble() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.troubles.worst()
+}
+
+// Drain sends what is open without lingering and waits until everything is acked. The reader has stopped.
+func (k *Kafka) Drain(ctx context.Context) error {
+	k.mu.Lock()
+	k.draining = true
+	k.checkIdle()
+	k.wakeLeaders()
+	k.mu.Unlock()
+	select {
+	case <-k.idle:
+		return nil
+	case <-k.failed:
+		return k.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

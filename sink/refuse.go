@@ -1,0 +1,169 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/segmentio/kafka-go/protocol/produce"
+
+	"github.com/outrider-relay/outrider/decoder"
+	"github.com/outrider-relay/outrider/sink/record"
+)
+
+// Poison is an event that cannot be delivered as it is, under the policy Stop.
+type Poison struct {
+	// Where is the table of a row that could not be routed, or the partition whose broker refused the record.
+	Where string
+	// Position and ID name the event; ID is empty where the row has none.
+	Position, ID string
+	// Reason says why. It never holds a payload.
+	Reason string
+}
+
+func (p *Poison) Error() string {
+	return fmt.Sprintf("poison event at position %s (id %q, %s): %s. Nothing after it is confirmed. Correct the settings or the topic, or set outbox.on_poison: skip, and start again", p.Position, p.ID, p.Where, p.Reason)
+}
+
+// poisoned lets policy decide about a row that could not be routed.
+func (k *Kafka) poisoned(e *decoder.Event, why *unroutable) (taken bool, err error) {
+	k.cfg.Stats.poisoned(k.cfg.OnPoison)
+	p := &Poison{Where: "table " + e.Relation.String(), Position: e.Position.String(), Reason: why.reason}
+	if id := k.router.last.id; id >= 0 {
+		p.ID = string(e.Values[id].Data)
+	}
+	if k.cfg.OnPoison == Stop {
+		return false, p
+	}
+	k.logSkipped(p)
+	return false, nil
+}
+
+func (k *Kafka) logSkipped(p *Poison) {
+	k.cfg.Log.Error().Str("position", p.Position).Str("id", p.ID).Str("where", p.Where).Str("reason", p.Reason).
+		Msg("event skipped, as outbox.on_poison says: it is not on Kafka")
+}
+
+// refuse notes that the broker blames records of b. Nothing is decided while batches behind it are unanswered.
+func (k *Kafka) refuse(q *queue, b *batch, a *produce.ResponsePartition) {
+	q.rewind = true
+	if q.refused != nil {
+		return
+	}
+	q.refused = &refusal{batch: b, code: a.ErrorCode, message: a.ErrorMessage, record: -1}
+	if len(a.RecordErrors) > 0 {
+		if i := int(a.RecordErrors[0].BatchIndex); i < b.count() {
+			q.refused.record = i
+			if m := a.RecordErrors[0].BatchIndexErrorMessage; m != "" {
+				q.refused.message = m
+			}
+		}
+	}
+}
+
+// divideWhenQuiet takes a refused batch apart once everything behind it has been answered: a batch of one record is
+// poison, of a larger one the parts are sent, until the record is named. The queue is then numbered anew from there.
+func (k *Kafka) divideWhenQuiet(q *queue) {
+	r := q.refused
+	if r == nil || q.inFlight > 0 || k.err != nil {
+		return
+	}
+	q.refused = nil
+	if q.batches[0] != r.batch {
+		return // one before it failed too: both are sent again first
+	}
+	for _, b := range q.batches[1:] {
+		if b.acked {
+			k.failLocked(fmt.Errorf("%s acked a batch behind one that it refused: the order is lost; the session starts over", q))
+			return
+		}
+	}
+	parts, err := r.batch.divide(r.record)
+	if err != nil {
+		k.failLocked(fmt.Errorf("divide a refused batch of %s: %w", q, err))
+		return
+	}
+	seq := r.batch.seq
+	if parts == nil {
+		if !k.condemn(q, r) {
+			return
+		}
+	} else if r.code == codeMessageTooLarge || r.code == codeRecordListTooLarge {
+		q.topic.batchBytes = max(r.batch.wire.Len()/2, smallestBuffer)
+	}
+	for _, part := range parts {
+		k.buffers.inUse += int64(cap(part.memory()))
+	}
+	k.buffers.put(r.batch.memory())
+	q.batches = append(parts, q.batches[1:]...)
+	q.renumber(seq)
+	if k.room.Signal(); q.leader != nil {
+		q.leader.wakeUp()
+	}
+}
+
+// divide splits b around the record at index named, or in halves where that is -1. A batch of one record has no parts.
+func (b *batch) divide(named int) ([]*batch, error) {
+	n := b.wire.Count()
+	if n == 1 {
+		return nil, nil
+	}
+	cuts := []int{n / 2}
+	if named >= 0 {
+		cuts = []int{named, named + 1}
+	}
+	var parts []*batch
+	rest, done := b.wire, 0
+	add := func(wire record.Batch) {
+		// The first number of a later part is larger, but not known; a smaller one only delays the checkpoint.
+		parts = append(parts, &batch{wire: wire, sealed: true, first: b.first, oldest: b.oldest})
+	}
+	for _, cut := range cuts {
+		if cut == done || cut == n {
+			continue
+		}
+		head, tail, err := rest.Split(cut - done)
+		if err != nil {
+			return nil, err
+		}
+		add(head)
+		rest, done = tail, cut
+	}
+	add(rest)
+	return parts, nil
+}
+
+// condemn lets policy decide about the one record of a refused batch. It reports whether the queue goes on without it.
+func (k *Kafka) condemn(q *queue, r *refusal) bool {
+	p := &Poison{Where: "partition " + q.String(), Reason: (&answerError{r.code, r.message}).Error()}
+	if err := r.batch.wire.Records(func(_ int, rec record.Record) bool { p.identify(rec); return false }); err != nil {
+		k.failLocked(err)
+		return false
+	}
+	k.cfg.Stats.poisoned(k.cfg.OnPoison)
+	if k.cfg.OnPoison == Stop {
+		k.failLocked(p)
+		return false
+	}
+	k.logSkipped(p)
+	k.records--
+	k.checkIdle()
+	return true
+}
+
+// identify takes position and id from a record's headers.
+func (p *Poison) identify(rec record.Record) {
+	for _, h := range rec.Headers {
+		switch string(h.Key) {
+		case string(headerID):
+			p.ID = string(h.Value)
+		case string(headerPosition):
+			p.Position = string(h.Value)
+		}
+	}
+}
+
+// IsPoison says whether err is a poison event under the policy Stop.
+func IsPoison(err error) bool {
+	var p *Poison
+	return errors.As(err, &p)
+}

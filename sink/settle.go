@@ -1,0 +1,97 @@
+package sink
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/kafka-go/protocol/produce"
+)
+
+// settle takes a broker's answer for one batch. Kafka.mu is held.
+func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
+	q, b := p.queue, p.batch
+	class := classify(a.ErrorCode)
+	if class != classNone && class != classDuplicate {
+		k.cfg.Stats.retried(strconv.Itoa(int(a.ErrorCode)))
+	}
+	switch class {
+	case classNone, classDuplicate:
+		k.acked(q, b, a.BaseOffset)
+	case classMetadata:
+		k.askRefresh()
+		k.postpone(q, a, now)
+	case classTopic:
+		k.askRefresh()
+		k.postpone(q, a, now)
+		q.retryAt = now.Add(topicRetry)
+	case classRetry:
+		k.postpone(q, a, now)
+	case classSequence:
+		if !q.rewind && q.refused == nil && q.batches[0] == b {
+			k.failLocked(fmt.Errorf("%s on the first unacked batch of %s: whether it was written cannot be known; the session starts over", errorText(a), q))
+			return
+		}
+		q.rewind = true // the batch before it was not taken
+	case classRecord:
+		k.refuse(q, b, a)
+	default:
+		k.failLocked(fmt.Errorf("produce to %s: %w", q, &answerError{a.ErrorCode, a.ErrorMessage}))
+	}
+	k.divideWhenQuiet(q)
+}
+
+// topicRetry is the pace at which a topic that is unknown or forbidden is tried again: somebody has to mend it.
+const topicRetry = 2 * time.Second
+
+// acked marks b as delivered, and lets go of everything that is delivered in order.
+func (k *Kafka) acked(q *queue, b *batch, offset int64) {
+	b.acked, b.offset = true, offset
+	q.proven = true
+	q.backoff.Reset()
+	q.failures = 0
+	q.retryAt = time.Time{}
+	k.troubles.clear(q.String())
+	for len(q.batches) > 0 && q.batches[0].acked {
+		b := q.batches[0]
+		if b.offset >= 0 && b.offset <= q.lastOffset {
+			k.failLocked(fmt.Errorf("%s took a batch at offset %d after one at %d: the topic was deleted and made anew, or its log was cut; what was in it is lost in Kafka", q, b.offset, q.lastOffset))
+			return
+		}
+		q.lastOffset = b.offset
+		q.batches[0] = nil
+		q.batches = q.batches[1:]
+		k.cfg.Stats.acked(q.topic.name, b.count(), b.wire.Len(), b.oldest)
+		k.release(b)
+	}
+	k.regrow(q.topic)
+}
+
+// postpone sends the queue's unacked batches again, later. A queue that fails more than a moment is in trouble.
+func (k *Kafka) postpone(q *queue, a *produce.ResponsePartition, now time.Time) {
+	q.later(now)
+	if q.failures++; q.failures > 2 {
+		k.troubles.set(q.String(), errorText(a)+"; retried")
+	}
+}
+
+// errorText is a broker's answer in words.
+func errorText(a *produce.ResponsePartition) string {
+	return (&answerError{a.ErrorCode, a.ErrorMessage}).Error()
+}
+
+// answerError is an error code that ended something.
+type answerError struct {
+	code    int16
+	message string
+}
+
+func (e *answerError) Error() string {
+	text := errorName(e.code)
+	if e.message != "" {
+		text += " (" + e.message + ")"
+	}
+	return text
+}
+
+func (q *queue) String() string { return q.topic.name + "/" + strconv.Itoa(int(q.partition)) }

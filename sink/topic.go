@@ -1,0 +1,79 @@
+package sink
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/outrider-relay/outrider/sink/record"
+)
+
+// topic is one topic's queues. All of it is guarded by Kafka.mu.
+type topic struct {
+	name   string
+	queues []*queue // by partition; empty until the metadata is known
+	// lobby holds rows that have no partition yet, in order: the topic's metadata is unknown, or its partition count
+	// has grown and the old partitions are to run empty first, so that no key overtakes itself.
+	lobby []heldBatch
+	grown int // the new partition count, while the old queues run empty; else 0
+	// batchBytes is what a batch may have here; it shrinks when the broker refuses batches as too large.
+	batchBytes int
+	sticky     int32 // partition of rows without a key, until its batch is closed
+	trouble    time.Time
+	created    bool // its creation was asked for in this session
+}
+
+// heldBatch is a batch in the lobby: with what its rows need to be queued.
+type heldBatch struct {
+	builder record.Builder
+	rows    []heldRow
+}
+
+type heldRow struct {
+	number    uint64
+	partition int32
+	commit    time.Time
+}
+
+// pick gives the queue for a row, or nil for the lobby. ok is false for a partition that the topic does not have.
+func (t *topic) pick(key []byte, partition int32) (q *queue, ok bool) {
+	n := int32(len(t.queues))
+	switch {
+	case n == 0 || t.grown > 0:
+		return nil, true
+	case partition >= n:
+		return nil, false
+	case partition >= 0:
+		return t.queues[partition], true
+	case key != nil:
+		return t.queues[partitionOf(key, n)], true
+	}
+	if q := t.queues[t.sticky%n]; q.open.count() > 0 {
+		return q, true
+	}
+	// Its batch was closed: on to another partition, as Java's client spreads rows without a key.
+	t.sticky = rand.Int32N(n)
+	return t.queues[t.sticky], true
+}
+
+// oldest is the smallest number in any queue or in the lobby.
+func (t *topic) oldest() uint64 {
+	oldest := uint64(math.MaxUint64)
+	if len(t.lobby) > 0 {
+		oldest = t.lobby[0].rows[0].number
+	}
+	for _, q := range t.queues {
+		oldest = min(oldest, q.oldest())
+	}
+	return oldest
+}
+
+// drained says whether every queue has run empty.
+func (t *topic) drained() bool {
+	for _, q := range t.queues {
+		if !q.empty() {
+			return false
+		}
+	}
+	return true
+}
