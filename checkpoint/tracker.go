@@ -93,6 +93,13 @@ func (t *Tracker) Stored(end pglogrepl.LSN) {
 	}
 }
 
+// Gain returns how far safe runs ahead of the stored checkpoint, in events and in bytes of WAL: what a save would bring.
+func (t *Tracker) Gain() (events, wal uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.safe.since(t.stored)
+}
+
 // Received returns the end of the latest mark: the last commit, or keepalive, that the stream has delivered to us.
 func (t *Tracker) Received() pglogrepl.LSN {
 	t.mu.Lock()
@@ -106,10 +113,15 @@ func (t *Tracker) Received() pglogrepl.LSN {
 func (t *Tracker) Ahead() (events, wal uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.last.end <= t.stored.end {
+	return t.last.since(t.stored)
+}
+
+// since is the distance from an earlier mark to m.
+func (m mark) since(earlier mark) (events, wal uint64) {
+	if m.end <= earlier.end {
 		return 0, 0
 	}
-	return t.last.next - t.stored.next, uint64(t.last.end - t.stored.end)
+	return m.next - earlier.next, uint64(m.end - earlier.end)
 }
 
 // ring is a queue of marks. It grows by doubling, so that marking allocates nothing once it fits the distance between two saves.

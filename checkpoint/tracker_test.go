@@ -93,29 +93,38 @@ func TestNumberThatDecreasesIsABrokenInvariant(t *testing.T) {
 	tr.Mark(4, 200)
 }
 
-func TestAheadIsTheDistanceFromStoredToReceived(t *testing.T) {
+func TestDistancesFromStoredToSafeAndToReceived(t *testing.T) {
 	var tr Tracker
-	want := func(what string, events, wal uint64) {
+	type distance struct{ events, wal uint64 }
+	want := func(what string, gain, ahead distance) {
 		t.Helper()
-		if e, w := tr.Ahead(); e != events || w != wal {
-			t.Errorf("%s: %d events and %d bytes ahead, want %d and %d", what, e, w, events, wal)
+		var g, a distance
+		g.events, g.wal = tr.Gain()
+		a.events, a.wal = tr.Ahead()
+		if g != gain || a != ahead {
+			t.Errorf("%s: gain %v and ahead %v, want %v and %v", what, g, a, gain, ahead)
 		}
 	}
 	tr.Stored(1000)
-	want("at the start of a session", 0, 0)
+	want("at the start of a session", distance{}, distance{})
 	tr.Mark(0, 900)
-	want("after a keepalive below the checkpoint", 0, 0)
+	tr.Safe(all)
+	want("after a keepalive below the checkpoint", distance{}, distance{})
 	tr.Mark(10, 1100)
 	tr.Mark(30, 1500)
-	want("with nothing stored", 30, 500)
-	tr.Stored(tr.Safe(acked(10)))
-	want("with the first transaction stored", 20, 400)
-	safe := tr.Safe(all)
-	want("with all acked and not stored", 20, 400)
+	want("before safe was asked", distance{}, distance{30, 500})
+	safe := tr.Safe(acked(10))
+	want("with the first transaction safe", distance{10, 100}, distance{30, 500})
 	tr.Stored(safe)
-	want("with all stored", 0, 0)
-	if got := tr.Received(); got != 1500 {
-		t.Errorf("received = %s, want 0/5DC", got)
+	want("with the first transaction stored", distance{}, distance{20, 400})
+	safe = tr.Safe(all)
+	want("with all safe", distance{20, 400}, distance{20, 400})
+	tr.Stored(safe)
+	tr.Mark(30, 1600)
+	tr.Safe(all)
+	want("after an idle advance", distance{0, 100}, distance{0, 100})
+	if got := tr.Received(); got != 1600 {
+		t.Errorf("received = %s, want 0/640", got)
 	}
 }
 

@@ -1,0 +1,127 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/migrations"
+)
+
+// standbyPoll is how often a relay that stands by looks whether the slot is free.
+const standbyPoll = 500 * time.Millisecond
+
+// takeSlot makes the session the owner of the slot: the stream has begun, and nothing is read yet. At the very first
+// start it creates what is missing.
+func (s *session) takeSlot(ctx context.Context) error {
+	if err := migrations.EnsureCheckpoint(ctx, s.control); err != nil {
+		return fmt.Errorf("prepare schema outrider: %w", err)
+	}
+	_, known, err := checkpoint.Read(ctx, s.control, s.cfg.Name)
+	if err != nil {
+		return err
+	}
+	if err := s.judgeSlot(known); err != nil {
+		return err
+	}
+	if s.facts.slot == nil {
+		if err := s.firstStart(ctx); err != nil {
+			return err
+		}
+	} else if s.facts.slot.Active {
+		if err := s.standBy(ctx); err != nil {
+			return err
+		}
+	}
+	err = s.repl.start(ctx, s.cfg.Postgres.Slot, 0, s.cfg.Postgres.pluginArgs())
+	switch classifyPg(err) {
+	case pgSlotBusy:
+		return errStandby // somebody was faster
+	case pgSlotMissing, pgSlotLost:
+		return s.slotGone("it cannot be read: " + err.Error())
+	}
+	return err
+}
+
+// standBy waits until the slot's owner lets it go. It never hammers START_REPLICATION, and blocks in nothing that holds a snapshot.
+func (s *session) standBy(ctx context.Context) error {
+	holder, err := s.facts.slot.holder(ctx, s.control)
+	if err != nil {
+		return err
+	}
+	s.relay.setState(Standby, "slot "+s.cfg.Postgres.Slot+" is read by "+holder)
+	tick := time.NewTicker(standbyPoll)
+	defer tick.Stop()
+	for {
+		s.beats.beat("run")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		slot, err := readSlot(ctx, s.control, s.cfg.Postgres.Slot)
+		if err != nil {
+			return err
+		}
+		if slot == nil || slot.lost() != "" || !slot.Active {
+			return errStandby // everything is looked at again, from the beginning
+		}
+	}
+}
+
+// firstStart creates publication and slot, in this order: a slot streams what is published at its start.
+func (s *session) firstStart(ctx context.Context) error {
+	pg := &s.cfg.Postgres
+	if s.facts.publication == nil {
+		if err := createPublication(ctx, s.control, pg); err != nil {
+			return err
+		}
+		s.log.Info().Str("publication", pg.Publication).Strs("tables", pg.Tables).Msg("publication created")
+	}
+	at, err := createSlot(ctx, s.repl, s.control, pg, s.facts.version, func(waitsFor string) {
+		s.log.Warn().Str("waits_for", waitsFor).Msg("the new slot waits for transactions that began before it")
+	})
+	if err != nil {
+		return err
+	}
+	s.created = true
+	started := s.log.Info().Str("slot", pg.Slot).Stringer("at", at)
+	for _, table := range pg.Tables {
+		if n, err := rowsBefore(ctx, s.control, table); err == nil { // the right to read the table is not needed otherwise
+			started = started.Int64("rows_not_sent_"+table, n)
+		}
+	}
+	started.Msg("slot created; rows that were in the outbox before it are not sent")
+	return nil
+}
+
+// claim takes the checkpoint row, and with it the right to store. Only the owner of the slot gets it; the owner before can store no more.
+func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
+	slot, err := readSlot(ctx, s.control, s.cfg.Postgres.Slot)
+	if err != nil {
+		return checkpoint.Row{}, err
+	}
+	if slot == nil {
+		return checkpoint.Row{}, s.slotGone("it was dropped while it was being taken")
+	}
+	if err := checkAsync(ctx, s.control, s.repl.pid); err != nil {
+		return checkpoint.Row{}, err
+	}
+	store, row, first, err := checkpoint.Take(ctx, s.control, checkpoint.Claim{
+		Name: s.cfg.Name, Instance: s.cfg.Instance, Slot: s.cfg.Postgres.Slot, WalsenderPID: s.repl.pid,
+		SystemID: s.facts.server.systemID, Timeline: s.timelines.current, LSN: slot.Confirmed, Delivery: s.cfg.Delivery,
+	})
+	if errors.Is(err, checkpoint.ErrNotOwner) {
+		return row, errStandby
+	}
+	if err != nil {
+		return row, err
+	}
+	s.store, s.facts.slot = store, slot
+	if first && !s.created {
+		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")
+	}
+	return row, s.judge(row)
+}

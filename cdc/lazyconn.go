@@ -1,0 +1,98 @@
+package cdc
+
+import (
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// lull is the least time between two reads of the socket while a backlog flows. The walsender sends a message per
+	// row, and each send wakes a reader that waits; a reader that lets the rows gather leaves the CPU to the server.
+	lull = 200 * time.Microsecond
+	// flowRate, in bytes a second, is what tells a backlog from a trickle: some 10,000 small rows a second.
+	// Below it there is little to save, and a commit is worth more on time than cheap.
+	flowRate = 4 << 20
+	// flowWindow is the time over which the rate is taken.
+	flowWindow = 2 * time.Millisecond
+)
+
+// lazyConn is the socket of a replication connection, below TLS. It makes the reader lazy: while a backlog flows it
+// waits a moment before it reads, so that one system call brings many rows. It never waits when the stream is quiet.
+//
+// Until the stream starts it is transparent. One goroutine reads; deadlines and writes go straight to the socket.
+type lazyConn struct {
+	net.Conn
+
+	lazy bool // streaming: reads may wait for more
+	// noWait makes a read fail, as if its deadline had passed, instead of asking the socket.
+	noWait bool
+
+	// buf holds what the socket gave and TLS has not yet asked for; nil without TLS, where reads are large anyway.
+	buf  []byte
+	r, w int
+
+	rate flowMeter
+}
+
+// stream ends the transparency. buffered is for TLS, which reads in small pieces.
+func (c *lazyConn) stream(buffered bool) {
+	c.lazy = true
+	if buffered {
+		c.buf = make([]byte, blockSize)
+	}
+}
+
+func (c *lazyConn) Read(p []byte) (int, error) {
+	if c.r < c.w {
+		n := copy(p, c.buf[c.r:c.w])
+		c.r += n
+		return n, nil
+	}
+	if !c.lazy {
+		return c.Conn.Read(p)
+	}
+	if c.noWait {
+		return 0, os.ErrDeadlineExceeded // crypto/tls keeps a record's first part over a time-out, and goes on later
+	}
+	if rest := c.rate.wait(time.Now()); rest > 0 {
+		pause(rest)
+	}
+	if c.buf == nil {
+		n, err := c.Conn.Read(p)
+		c.rate.took(n, n == len(p), time.Now())
+		return n, err
+	}
+	n, err := c.Conn.Read(c.buf)
+	c.rate.took(n, n == len(c.buf), time.Now())
+	c.w = n
+	c.r = copy(p, c.buf[:n])
+	return c.r, err
+}
+
+// flowMeter knows from the recent reads whether a backlog flows.
+type flowMeter struct {
+	last  time.Time // when the last read returned
+	full  bool      // the last read took all it could: more is waiting already
+	since time.Time // begin of the window
+	bytes int       // in the window
+	flows bool      // the verdict of the window before
+}
+
+// wait is the time by which a read at now should be put off.
+func (m *flowMeter) wait(now time.Time) time.Duration {
+	if !m.flows || m.full {
+		return 0
+	}
+	return lull - now.Sub(m.last) // what the reader spent on the last block counts
+}
+
+// took notes a read of n bytes that returned at now.
+func (m *flowMeter) took(n int, full bool, now time.Time) {
+	m.last, m.full = now, full
+	m.bytes += n
+	if d := now.Sub(m.since); d >= flowWindow {
+		m.flows = float64(m.bytes) >= flowRate*d.Seconds()
+		m.since, m.bytes = now, 0
+	}
+}

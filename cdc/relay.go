@@ -1,0 +1,221 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Relay follows one outbox and delivers it, session after session, until it is stopped.
+type Relay struct {
+	cfg Config
+
+	session atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
+	skipped atomic.Int64            // events below the checkpoint that Postgres sent again
+	beats   beats
+	lag     lagClock
+
+	mu        sync.Mutex
+	state     State
+	reason    string
+	since     time.Time
+	lastError *ErrorStatus
+	ends      map[string]int64 // ended sessions by how they ended
+	server    PostgresStatus
+	serverEnd lsn       // end of WAL as last seen
+	positions positions // of the last session, while there is none
+	everRan   bool      // a session has streamed: what is wrong with the settings now was right once
+}
+
+// Blocked is the end of a session that only a person can judge. The slot is released, nothing goes on by itself.
+type Blocked struct {
+	// Verdict names the case in a word or two: "gap", "diverged", "other cluster", "poison".
+	Verdict string
+	// Reason says what was seen; Advice what to do.
+	Reason, Advice string
+	// Err is the error behind it, if there is one.
+	Err error
+}
+
+func (b *Blocked) Error() string {
+	return fmt.Sprintf("blocked (%s): %s. %s", b.Verdict, b.Reason, b.Advice)
+}
+
+func (b *Blocked) Unwrap() error { return b.Err }
+
+var (
+	// ErrDrain is returned by Run when what was in flight at a stop was not delivered within Config.Drain. It is sent again at the next start.
+	ErrDrain = errors.New("stopped before everything in flight was delivered; it will be sent again at the next start")
+	// ErrInvariant is a broken promise of the relay's own: a bug. It never goes on after one.
+	ErrInvariant = errors.New("invariant broken")
+)
+
+// preflightError is a setting of the database or the relay that trying again does not mend.
+type preflightError struct{ err error }
+
+func (e *preflightError) Error() string   { return e.err.Error() }
+func (e *preflightError) Unwrap() error   { return e.err }
+func (e *preflightError) Permanent() bool { return true }
+
+// IsPreflight says whether err is about what Run found in Postgres before it could stream.
+func IsPreflight(err error) bool {
+	var p *preflightError
+	return errors.As(err, &p)
+}
+
+// New makes a relay. Nothing is started or dialled.
+func New(cfg Config) *Relay {
+	if cfg.CheckpointInterval == 0 {
+		cfg.CheckpointInterval = time.Second
+	}
+	if cfg.Drain == 0 {
+		cfg.Drain = 30 * time.Second
+	}
+	return &Relay{cfg: cfg, state: Starting, since: time.Now(), ends: make(map[string]int64)}
+}
+
+// Run relays until ctx ends, then drains. It returns nil after a clean stop, ErrDrain after one that was not, a *Blocked
+// error where Config.ExitOnBlocked asks for it, and otherwise only errors that trying again does not cure: settings that
+// were wrong from the start, or ErrInvariant. Everything else it tries again, for ever, from the stored checkpoint.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.beats.done("run")
+	retry := newRetry()
+	for {
+		r.beats.beat("run")
+		began := time.Now()
+		err := r.runSession(ctx)
+		if done, err := r.ended(ctx, err); done {
+			return err
+		}
+		if time.Since(began) > time.Minute || errors.Is(err, errStandby) {
+			retry.Reset()
+		}
+		r.sleep(ctx, retry.NextBackOff())
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func newRetry() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 30 * time.Second,
+	}
+}
+
+// ended decides what follows a session that ended with err: done and what Run returns, or another session.
+func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
+	r.count(ctx, err)
+	var blocked *Blocked
+	var permanent interface{ Permanent() bool }
+	switch {
+	case errors.Is(err, ErrInvariant), errors.Is(err, ErrDrain):
+		return true, err
+	case ctx.Err() != nil:
+		return true, nil
+	case errors.As(err, &blocked):
+		r.note("blocked", err)
+		r.setState(Halted, err.Error())
+		if r.cfg.ExitOnBlocked {
+			return true, err
+		}
+		r.cfg.Log.Error().Str("verdict", blocked.Verdict).Msg(err.Error())
+		for ctx.Err() == nil {
+			r.beats.beat("run")
+			r.sleep(ctx, time.Minute)
+		}
+		return true, nil
+	case errors.As(err, &permanent) && permanent.Permanent() && !r.hasRun():
+		return true, err
+	case err == nil, errors.Is(err, errStandby):
+		return false, nil
+	}
+	r.note(classOf(err), err)
+	r.setState(Degraded, err.Error())
+	r.cfg.Log.Warn().Err(err).Msg("session ended; the next one starts from the checkpoint")
+	return false, nil
+}
+
+// count books the way a session ended.
+func (r *Relay) count(ctx context.Context, err error) {
+	end := "stopped"
+	switch {
+	case errors.Is(err, errStandby):
+		end = "standby"
+	case err != nil && ctx.Err() == nil:
+		end = classOf(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ends[end]++
+}
+
+// classOf names the side that an error came from.
+func classOf(err error) string {
+	var blocked *Blocked
+	var sink *sinkError
+	switch {
+	case errors.As(err, &blocked):
+		return "blocked"
+	case errors.As(err, &sink):
+		return "kafka"
+	case errors.Is(err, ErrInvariant):
+		return "internal"
+	}
+	return "postgres"
+}
+
+// sinkError marks an error as the sink's.
+type sinkError struct{ err error }
+
+func (e *sinkError) Error() string { return e.err.Error() }
+func (e *sinkError) Unwrap() error { return e.err }
+
+// asSink marks err unless it is nil.
+func asSink(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &sinkError{err}
+}
+
+func (r *Relay) hasRun() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.everRan
+}
+
+func (r *Relay) note(class string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastError = &ErrorStatus{At: time.Now().UTC(), Class: class, Message: err.Error()}
+}
+
+// setState changes the state; the time of the change stays while it is the same.
+func (r *Relay) setState(s State, reason string) {
+	r.mu.Lock()
+	changed := r.state != s
+	if changed {
+		r.state, r.since = s, time.Now()
+	}
+	r.reason = reason
+	r.mu.Unlock()
+	if changed {
+		r.cfg.Log.Info().Str("state", string(s)).Str("reason", reason).Msg("state")
+	}
+}
+
+// sleep waits for d, or until ctx ends.
+func (r *Relay) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

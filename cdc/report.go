@@ -1,0 +1,61 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// reportInterval is the time between two status reports when nothing else asks for one. It is well below any sensible
+// wal_sender_timeout.
+const reportInterval = time.Second
+
+// report owns the write half of the replication connection. It tells Postgres what has been received and what may be
+// forgotten, whatever the reader is waiting for: a stalled Kafka must not look like a dead relay.
+func (s *session) report(ctx context.Context) error {
+	defer s.beats.done("report")
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	var last time.Time
+	var told lsn
+	for {
+		s.beats.beat("report")
+		due := false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			due = true
+		case <-s.reportNow:
+		}
+		confirmed := lsn(s.confirmed.Load())
+		ask := s.askReply.Swap(false)
+		// A server that shuts down asks thousands of times a second: it is answered at once when something changed,
+		// else with the next tick.
+		if !due && !ask && confirmed == told && time.Since(last) < reportInterval {
+			continue
+		}
+		if err := s.sendReport(ask); err != nil {
+			return err
+		}
+		told, last = confirmed, time.Now()
+	}
+}
+
+// sendReport sends one status: write = received, flush = apply = confirmed.
+func (s *session) sendReport(ask bool) error {
+	// Confirmed is read first: it only grows, and never passes received.
+	confirmed := lsn(s.confirmed.Load())
+	if err := s.repl.sendStatus(max(s.tracker.Received(), confirmed), confirmed, ask); err != nil {
+		return fmt.Errorf("report to Postgres: %w", err)
+	}
+	return nil
+}
+
+// tellReport wakes the report loop.
+func (s *session) tellReport() {
+	select {
+	case s.reportNow <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,113 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+)
+
+const (
+	// heartbeatInterval is the time between two signs of life in the checkpoint row.
+	heartbeatInterval = 5 * time.Second
+	// idleAdvance is how much WAL must have passed before a position without any event of ours is stored: an idle
+	// database must come to rest, and our own row is WAL as well.
+	idleAdvance = 1 << 20
+	// queryTimeout ends a session whose database does not answer.
+	queryTimeout = 60 * time.Second
+)
+
+// save owns the control connection from the claim of the checkpoint row on: what is delivered is stored first, and only
+// then may Postgres forget it. It also keeps the heartbeat, and looks at the slot. It returns nil when it was asked to stop.
+func (s *session) save(ctx context.Context) error {
+	defer s.beats.done("save")
+	tick := time.NewTicker(s.cfg.CheckpointInterval)
+	defer tick.Stop()
+	heartbeat := time.Now()
+	for {
+		s.beats.beat("save")
+		if err := s.saveDue(ctx); err != nil {
+			return err
+		}
+		if time.Since(heartbeat) >= heartbeatInterval {
+			if err := s.ask(ctx, s.store.Heartbeat); err != nil {
+				return err
+			}
+			heartbeat = time.Now()
+		}
+		if err := s.ask(ctx, s.watch); err != nil {
+			return fmt.Errorf("look at the slot: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.saverStop:
+			return nil
+		case <-tick.C:
+		case <-s.saveNow:
+		}
+	}
+}
+
+// ask uses the control connection, one caller at a time and in bounded time.
+func (s *session) ask(ctx context.Context, f func(context.Context) error) error {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// safe is what is delivered: the end of the longest fully acked prefix.
+func (s *session) safe() lsn { return s.tracker.Safe(s.sink.Oldest) }
+
+// saveDue stores the safe position when there is something to say.
+func (s *session) saveDue(ctx context.Context) error {
+	safe := s.safe()
+	if events, wal := s.tracker.Gain(); events == 0 && wal <= idleAdvance {
+		return nil
+	}
+	return s.keep(ctx, safe, false)
+}
+
+// keep stores safe, and then lets Postgres forget what lies below. clean says that nothing above it was ever sent.
+func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
+	if err := s.checkOrder(safe); err != nil {
+		return err
+	}
+	s.savingSince.Store(time.Now().UnixNano())
+	defer s.savingSince.Store(0)
+	err := s.ask(ctx, func(ctx context.Context) error {
+		return s.store.Save(ctx, checkpoint.Progress{LSN: safe, Timeline: s.timelines.current, Clean: clean})
+	})
+	if err != nil {
+		return err
+	}
+	s.tracker.Stored(safe)
+	s.stored.Store(uint64(safe))
+	s.confirmed.Store(uint64(safe)) // what is confirmed is what was stored, never what is merely safe
+	s.tellReport()
+	select {
+	case s.saved <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// checkOrder asserts confirmed <= stored <= acked <= received.
+func (s *session) checkOrder(safe lsn) error {
+	confirmed, stored, received := lsn(s.confirmed.Load()), lsn(s.stored.Load()), s.tracker.Received()
+	if confirmed <= stored && stored <= safe && safe <= received {
+		return nil
+	}
+	return fmt.Errorf("%w: confirmed %s <= stored %s <= acked %s <= received %s does not hold", ErrInvariant, confirmed, stored, safe, received)
+}
+
+// tellSave asks for a save now.
+func (s *session) tellSave() {
+	select {
+	case s.saveNow <- struct{}{}:
+	default:
+	}
+}

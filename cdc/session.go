@@ -1,0 +1,329 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/decoder"
+)
+
+// session is one generation of the relay: from taking the slot to letting it go. All its values belong to it alone;
+// any failure and any ambiguity ends it, and the next one starts from the checkpoint.
+type session struct {
+	relay *Relay
+	cfg   *Config
+	log   zerolog.Logger
+	beats *beats
+
+	control *pgx.Conn  // saves; used by the start-up steps, and from save's start on through ask alone
+	storing sync.Mutex // held by ask
+	ears    *pgx.Conn  // only listens, so that a shutdown of the server is seen at once
+	repl    *replConn  // read half: read; write half: report
+
+	facts     facts
+	created   bool // the slot is new
+	timelines timelines
+	store     *checkpoint.Store
+	sink      Sink
+	tracker   checkpoint.Tracker
+
+	// The reader's.
+	decoder        decoder.Decoder
+	start          lsn    // the checkpoint: transactions that committed below it are skipped
+	next           uint64 // number of the next event
+	inTransaction  bool
+	skipping       bool
+	receiveTimeout time.Duration
+	receiveArmed   time.Time
+
+	// Positions: confirmed <= stored <= acked <= received; the tracker knows the latter two.
+	stored    atomic.Uint64 // written by save
+	confirmed atomic.Uint64 // written by save, read by report
+
+	readerDone chan struct{} // closed by read
+	saverDone  chan struct{} // closed by save
+	saverStop  chan struct{} // ends save, so that drain may store the last word
+
+	savingSince atomic.Int64 // unix nanoseconds; 0 while no save is under way. written by save, read by read
+	streaming   atomic.Bool  // written once, when read begins; read by watch
+	stopping    atomic.Bool  // intake is to end between two transactions
+	askReply    atomic.Bool  // read wants a sign of life; report sends the request
+
+	reportNow chan struct{} // wakes report
+	saveNow   chan struct{} // wakes save
+	saved     chan struct{} // wakes read
+}
+
+// errStandby is the end of an attempt that found the slot in another relay's hands.
+var errStandby = errors.New("another relay owns the slot")
+
+// runSession runs one session. It returns nil when the session ended because ctx did and everything in flight was delivered.
+func (r *Relay) runSession(ctx context.Context) (err error) {
+	s := &session{
+		relay: r, cfg: &r.cfg, log: r.cfg.Log, beats: &r.beats,
+		reportNow: make(chan struct{}, 1), saveNow: make(chan struct{}, 1), saved: make(chan struct{}, 1),
+		readerDone: make(chan struct{}), saverDone: make(chan struct{}), saverStop: make(chan struct{}),
+	}
+	defer s.close()
+	defer func() {
+		r.leave(s)
+		err = s.mendable(err)
+	}()
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.takeSlot(ctx); err != nil {
+		return err
+	}
+	r.beats.done("run") // from here on the session's loops turn
+	return s.own(ctx)
+}
+
+// mendable marks what a person has to mend in Postgres, with what to do about it; the rest passes by itself.
+func (s *session) mendable(err error) error {
+	var found findings
+	var sink *sinkError
+	switch {
+	case err == nil || errors.As(err, &sink):
+		return err
+	case errors.As(err, &found), classifyPg(err) == pgConfig, classifyPg(err) == pgPublicationMissing:
+		return &preflightError{advised(err, &s.cfg.Postgres)}
+	}
+	return advised(err, &s.cfg.Postgres)
+}
+
+// advised adds what an operator can do about an error of Postgres.
+func advised(err error, pg *Postgres) error {
+	if advice := advisePg(err, pg); advice != "" {
+		return fmt.Errorf("%w. %s", err, advice)
+	}
+	return err
+}
+
+// close lets go of all connections.
+func (s *session) close() {
+	if s.repl != nil {
+		_ = s.repl.close()
+	}
+	for _, conn := range []*pgx.Conn{s.control, s.ears} {
+		if conn != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+			_ = conn.Close(ctx)
+			cancel()
+		}
+	}
+}
+
+// connectTimeout bounds the way to the slot: three connections, and a look at the server.
+const connectTimeout = 30 * time.Second
+
+// connect opens the session's three connections and makes sure that they reach one server.
+func (s *session) connect(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if s.control, err = dialControl(ctx, &s.cfg.Postgres); err != nil {
+		return err
+	}
+	if s.ears, err = dialControl(ctx, &s.cfg.Postgres); err != nil {
+		return err
+	}
+	if s.facts, err = preflight(ctx, s.control, &s.cfg.Postgres); err != nil {
+		return err
+	}
+	for _, warning := range s.facts.warnings {
+		s.log.Warn().Msg(warning.String())
+	}
+	s.relay.setServer(s.facts, s.facts.walEnd)
+	return s.dialSlot(ctx)
+}
+
+// dialSlot opens the replication connection.
+func (s *session) dialSlot(ctx context.Context) (err error) {
+	if s.repl, err = dialReplication(ctx, &s.cfg.Postgres); err != nil {
+		return err
+	}
+	ours, _, err := s.repl.identify(ctx)
+	if err != nil {
+		return err
+	}
+	for _, conn := range []*pgx.Conn{s.control, s.ears} {
+		theirs, err := identifyServer(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if err := sameServer(ours, theirs); err != nil {
+			return err
+		}
+	}
+	if s.timelines, err = s.repl.history(ctx, ours.timeline); err != nil {
+		return err
+	}
+	timeout, err := s.repl.walSenderTimeout(ctx)
+	s.receiveTimeout = receiveTimeout(timeout)
+	return err
+}
+
+// receiveTimeout is how long the server may be silent before it is asked for a sign of life: half of what it grants us,
+// and no more than half a minute.
+func receiveTimeout(walSenderTimeout time.Duration) time.Duration {
+	if walSenderTimeout == 0 {
+		return 30 * time.Second
+	}
+	return min(max(walSenderTimeout/2, 500*time.Millisecond), 30*time.Second)
+}
+
+// own goes through the steps that only the slot's owner may take, streams until ctx ends, and drains. The work context
+// outlives ctx: intake ends first, what is in flight later.
+func (s *session) own(ctx context.Context) error {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	group, work := errgroup.WithContext(work)
+	// Letting go of the replication connection is what unblocks the reader and lets a server shut down.
+	defer context.AfterFunc(work, func() { _ = s.repl.close() })()
+
+	group.Go(func() error { return s.report(work) })
+	group.Go(func() error { return listen(work, s.ears) })
+	err := s.prepare(ctx, work, group)
+	if err == nil {
+		err = s.deliver(ctx, work, group)
+	}
+	cancel(err)
+	if ended := group.Wait(); errors.Is(err, context.Canceled) && ended != nil {
+		err = ended // the part that failed first, not one that it took along
+	}
+	if err != nil && s.sink != nil && !errors.Is(err, ErrInvariant) {
+		s.lastSave()
+	}
+	return err
+}
+
+// lastSave stores what was acked since the last save, if the database still takes it: less is sent again then.
+func (s *session) lastSave() {
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	defer cancel()
+	if err := s.saveDue(ctx); err != nil {
+		s.log.Debug().Err(err).Msg("last save of the session")
+	}
+}
+
+// prepare takes the checkpoint row, judges what it says, and opens the sink. It returns early when ctx ends: nothing is in flight yet.
+func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) error {
+	starting, cancel := context.WithCancel(work)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+
+	row, err := s.claim(starting)
+	if err != nil {
+		return err
+	}
+	s.begin(row)
+	if s.sink, err = s.cfg.NewSink(); err != nil {
+		return &preflightError{err}
+	}
+	s.relay.session.Store(s)
+	group.Go(func() error { defer close(s.saverDone); return s.save(work) })
+	if err := s.sink.Start(starting); err != nil {
+		return asSink(fmt.Errorf("start the producer: %w", err))
+	}
+	if err := s.judgeCluster(row, s.sink.ClusterID()); err != nil {
+		return err
+	}
+	err = s.ask(starting, func(ctx context.Context) error {
+		return s.store.Identify(ctx, checkpoint.Identity{
+			SystemID: row.SystemID, Slot: s.cfg.Postgres.Slot, KafkaClusterID: s.sink.ClusterID(), Delivery: s.cfg.Delivery,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	// From here on records may be sent: the checkpoint is no longer that of a clean stop.
+	return s.keep(starting, row.LSN, false)
+}
+
+// begin sets the positions of the session: everything starts at the checkpoint.
+func (s *session) begin(row checkpoint.Row) {
+	s.start = row.LSN
+	s.tracker.Mark(0, row.LSN)
+	s.tracker.Stored(row.LSN)
+	s.stored.Store(uint64(row.LSN))
+	s.confirmed.Store(uint64(row.LSN))
+	s.decoder = decoder.Decoder{TimelineOf: s.timelines.owner, Prefixes: s.cfg.Postgres.Prefixes}
+}
+
+// deliver streams until ctx ends or something fails, and drains.
+func (s *session) deliver(ctx, work context.Context, group *errgroup.Group) error {
+	group.Go(func() error { return asSink(s.sink.Run(work)) })
+	group.Go(func() error { defer close(s.readerDone); return s.read(work) })
+	s.streaming.Store(true)
+	s.relay.ran()
+	s.log.Info().Stringer("checkpoint", s.start).Uint32("timeline", s.timelines.current).Str("slot", s.cfg.Postgres.Slot).Msg("streaming")
+	select {
+	case <-ctx.Done():
+		return s.drain(work)
+	case <-work.Done():
+		return context.Cause(work)
+	}
+}
+
+// drain ends intake at a commit, delivers what is in flight, stores it, and says goodbye.
+func (s *session) drain(work context.Context) error {
+	s.relay.setState(Draining, "a stop was asked for")
+	bounded, cancel := context.WithTimeout(work, s.cfg.Drain)
+	defer cancel()
+	left := s.finish(bounded)
+	if work.Err() != nil {
+		return context.Cause(work)
+	}
+	close(s.saverStop)
+	select {
+	case <-s.saverDone:
+	case <-work.Done():
+		return context.Cause(work)
+	}
+	if err := s.keep(work, s.safe(), left == ""); err != nil {
+		return err
+	}
+	if err := s.sendReport(false); err != nil {
+		return err
+	}
+	if err := s.repl.sendCopyDone(); err != nil {
+		return err
+	}
+	if left != "" {
+		return fmt.Errorf("%w: after %s (timeouts.drain) it still waited for %s", ErrDrain, s.cfg.Drain, left)
+	}
+	return nil
+}
+
+// finish ends intake between two transactions and waits until everything is acked. It returns what it waited for in vain.
+func (s *session) finish(ctx context.Context) (left string) {
+	s.stopping.Store(true)
+	s.repl.setReadDeadline(time.Now()) // a reader that waits between two transactions waits no longer
+	select {
+	case <-s.readerDone:
+	case <-ctx.Done():
+		return "the commit of the transaction that is arriving" + s.trouble()
+	}
+	if err := s.sink.Drain(ctx); err != nil {
+		records, _ := s.sink.InFlight()
+		return fmt.Sprintf("%d records that Kafka has not acked%s", records, s.trouble())
+	}
+	return ""
+}
+
+// trouble is the sink's, in brackets.
+func (s *session) trouble() string {
+	if t := s.sink.Trouble(); t != "" {
+		return " (" + t + ")"
+	}
+	return ""
+}

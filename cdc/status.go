@@ -1,0 +1,91 @@
+package cdc
+
+import "time"
+
+// State is what a relay is doing, in one word.
+type State string
+
+const (
+	Starting State = "starting" // on its way through the start-up steps
+	Standby  State = "standby"  // another relay owns the slot; able to take over
+	Relaying State = "relaying" // streaming and delivering
+	Degraded State = "degraded" // up, but something keeps it from delivering all it could; it goes on by itself
+	Halted   State = "blocked"  // waits for a person's decision
+	Draining State = "draining" // asked to stop, delivering what is in flight
+)
+
+// Status is the document that /status serves and `outrider status --json` prints.
+type Status struct {
+	Name     string    `json:"name"`
+	Version  string    `json:"version"`
+	Instance string    `json:"instance"`
+	State    State     `json:"state"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"` // of State
+	Delivery string    `json:"delivery"`
+
+	Postgres PostgresStatus `json:"postgres"`
+	LSN      LSNStatus      `json:"lsn"`
+	// LagSeconds is the age of the oldest commit not yet acked; 0 when drained.
+	LagSeconds float64              `json:"lag_seconds"`
+	InFlight   InFlightStatus       `json:"in_flight"`
+	Records    RecordsStatus        `json:"records"`
+	Topics     map[string]TopicStat `json:"topics"`
+	LastError  *ErrorStatus         `json:"last_error"`
+
+	// Sessions counts the ended sessions by the way they ended.
+	Sessions map[string]int64 `json:"sessions"`
+}
+
+// PostgresStatus is the followed server as last seen.
+type PostgresStatus struct {
+	Version    string `json:"version"`
+	SystemID   string `json:"system_id"`
+	Timeline   uint32 `json:"timeline"`
+	Slot       string `json:"slot"`
+	SlotStatus string `json:"slot_status"` // wal_status: reserved, extended, unreserved or lost
+	SlotActive bool   `json:"slot_active"`
+	// RetainedBytes is the WAL that the slot holds back; SafeBytes what may still be written before the server
+	// gives the slot up, absent where nothing limits it.
+	RetainedBytes int64  `json:"retained_bytes"`
+	SafeBytes     *int64 `json:"safe_bytes,omitempty"`
+	// LagBytes is the WAL between what is acked and the server's end.
+	LagBytes int64 `json:"lag_bytes"`
+}
+
+// LSNStatus holds positions as Postgres prints them. confirmed <= stored <= acked <= received <= server.
+type LSNStatus struct {
+	Received  string `json:"received"`
+	Acked     string `json:"acked"`
+	Stored    string `json:"stored"`
+	Confirmed string `json:"confirmed"`
+	Server    string `json:"server"`
+}
+
+// InFlightStatus is what the sink holds unacked.
+type InFlightStatus struct {
+	Records int   `json:"records"`
+	Bytes   int64 `json:"bytes"`
+	// OldestSeconds is the time since the oldest unacked event was committed; 0 when there is none.
+	OldestSeconds float64 `json:"oldest_unacked_seconds"`
+}
+
+// RecordsStatus counts since the process started.
+type RecordsStatus struct {
+	Relayed           int64 `json:"relayed"`
+	SkippedDuplicates int64 `json:"skipped_duplicates"`
+	Poison            int64 `json:"poison"`
+}
+
+// TopicStat counts what was acked since the process started.
+type TopicStat struct {
+	Records int64 `json:"records"`
+	Bytes   int64 `json:"bytes"`
+}
+
+// ErrorStatus is the last thing that went wrong.
+type ErrorStatus struct {
+	At      time.Time `json:"at"`
+	Class   string    `json:"class"` // postgres, kafka, poison, blocked or internal
+	Message string    `json:"message"`
+}

@@ -1,0 +1,81 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+const selectWALEnd = `select pg_current_wal_lsn()::text`
+
+// watch looks at the server's end of WAL and at the slot, once a save interval: what lag, retained WAL and the state say comes from here.
+func (s *session) watch(ctx context.Context) error {
+	var text string
+	if err := s.control.QueryRow(ctx, selectWALEnd).Scan(&text); err != nil {
+		return fmt.Errorf("read the end of WAL: %w", err)
+	}
+	end, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return fmt.Errorf("read the end of WAL: %w", err)
+	}
+	slot, err := readSlot(ctx, s.control, s.cfg.Postgres.Slot)
+	if err != nil {
+		return err
+	}
+	if slot == nil {
+		return s.slotGone("it was dropped while it was being read")
+	}
+	s.facts.slot = slot
+	s.relay.lag.sample(time.Now(), end)
+	s.relay.setServer(s.facts, end)
+	s.showState(end)
+	return nil
+}
+
+// showState says what the session is doing: a sink in trouble and a slot that holds back too much make it degraded.
+func (s *session) showState(end lsn) {
+	if s.stopping.Load() {
+		return
+	}
+	trouble := s.sink.Trouble()
+	retained, limit := int64(end-min(end, s.facts.slot.Restart)), s.retainLimit()
+	switch {
+	case !s.streaming.Load():
+		s.relay.setState(Starting, "waiting for Kafka"+s.trouble())
+	case trouble != "":
+		s.relay.setState(Degraded, trouble)
+	case limit > 0 && retained > limit:
+		s.relay.setState(Degraded, fmt.Sprintf("the slot holds back %d bytes of WAL, more than %d (postgres.max_retained_wal)", retained, limit))
+	default:
+		s.relay.setState(Relaying, "")
+	}
+}
+
+// retainLimit is the retained WAL from which on the relay is degraded; 0: there is none.
+func (s *session) retainLimit() int64 {
+	if s.cfg.Postgres.MaxRetainedWAL > 0 {
+		return s.cfg.Postgres.MaxRetainedWAL
+	}
+	return max(0, s.facts.maxSlotWAL/10*8)
+}
+
+// setServer shows what is known of the server.
+func (r *Relay) setServer(f facts, end lsn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serverEnd = end
+	r.server = PostgresStatus{Version: f.versionText, SystemID: f.server.systemID, Timeline: f.server.timeline, Slot: r.cfg.Postgres.Slot}
+	if f.slot != nil {
+		r.server.SlotStatus, r.server.SlotActive, r.server.SafeBytes = f.slot.WALStatus, f.slot.Active, f.slot.SafeBytes
+		r.server.RetainedBytes = int64(end - min(end, f.slot.Restart))
+	}
+}
+
+// ran notes that a session streams: what was configured works, so that later errors are retried.
+func (r *Relay) ran() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.everRan = true
+}
