@@ -2,7 +2,6 @@ package cdc
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"time"
