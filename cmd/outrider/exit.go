@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/cmd/outrider/config"
@@ -50,6 +51,16 @@ func outcome(err error) (code int, text string) {
 
 // verdict gives the exit code that the end of a relay means, and the line that says what happened and what to do.
 func verdict(err error) (code int, line string) {
+	code, text := meaning(err)
+	// Errors of several hosts or findings have several lines, and only the last line on stderr is sure to be read.
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return code, strings.Join(lines, "; ")
+}
+
+func meaning(err error) (code int, text string) {
 	var f *failure
 	var blocked *cdc.Blocked
 	var permanent interface{ Permanent() bool }

@@ -98,6 +98,7 @@ func TestEndsHaveTheirExitCodes(t *testing.T) {
 		{&cdc.Blocked{Verdict: "gap", Reason: "slot gone", Advice: "Do this"}, exitDiverged, "Do this"},
 		{&cdc.Blocked{Verdict: "poison", Reason: "NULL topic", Advice: "Do that"}, exitPoison, "Do that"},
 		{fmt.Errorf("start: %w", permanent{}), exitKafka, "Kafka does not take the relay: start: refused"},
+		{fmt.Errorf("start: %w\n\tone: %w\n\ttwo", errors.New("several"), permanent{}), exitKafka, "start: several; one: refused; two"},
 		{errors.New("surprise"), exitBug, "surprise. This end was not foreseen"},
 	} {
 		code, line := verdict(c.err)

@@ -92,7 +92,7 @@ func relay(ctx context.Context, settings *config.Settings, log zerolog.Logger) e
 	if err := runBoth(ctx, r, adminServer(settings, r, log), endpoint); err != nil {
 		return err
 	}
-	log.Info().Msg("outrider stopped; everything in flight was delivered")
+	log.Info().Msg("outrider stopped; nothing is left in flight")
 	return nil
 }
 
