@@ -53,22 +53,6 @@ const (
 	KindCommit             // the transaction is complete; see Decoder.End
 )
 
-// Error says that the stream is not what pgoutput sends. What follows it cannot be trusted: the session has to end.
-type Error struct {
-	Type   byte          // of the message; 0 if it was empty
-	LSN    pglogrepl.LSN // the message's WAL start, which Postgres leaves at 0/0 for Relation and Type
-	Commit pglogrepl.LSN // of the transaction that it came in, 0 outside one
-	Reason string
-}
-
-func (e *Error) Error() string {
-	s := fmt.Sprintf("pgoutput message %q at %v", e.Type, e.LSN)
-	if e.Commit != 0 {
-		s += fmt.Sprintf(" in the transaction that commits at %v", e.Commit)
-	}
-	return s + ": " + e.Reason
-}
-
 // Decode reads one message, the payload of an XLogData frame that carries walStart. Its errors are of type *Error.
 func (d *Decoder) Decode(walStart pglogrepl.LSN, msg []byte) (Kind, error) {
 	if len(msg) == 0 {
@@ -160,7 +144,7 @@ func (d *Decoder) commit(c *cursor) Kind {
 		c.refuse(fmt.Sprintf("commits at %v", lsn))
 	case end <= lsn:
 		// It will be confirmed, and what a wrong end confirms is lost or sent twice.
-		c.refuse(fmt.Sprintf("ends at %v, before its own commit", end))
+		c.refuse(fmt.Sprintf("ends at %v, not after its own commit", end))
 	default:
 		d.open = false
 		d.End = end
@@ -178,54 +162,6 @@ func (d *Decoder) relation(c *cursor) {
 		d.relations = make(map[uint32]*Relation)
 	}
 	d.relations[r.ID] = r
-}
-
-func (d *Decoder) insert(c *cursor) Kind {
-	r := d.rowRelation(c)
-	if tuple := c.uint8(); tuple != 'N' {
-		c.refuse("no new row in an insert")
-	}
-	d.values(c, r)
-	if !c.done() {
-		return KindOther
-	}
-	for i := range d.Event.Values {
-		if d.Event.Values[i].Format == Unchanged {
-			c.refuse(fmt.Sprintf("column %d of %v is unchanged in an insert", i, r))
-			return KindOther
-		}
-	}
-	d.take()
-	d.Event.Relation = r
-	d.Event.Prefix, d.Event.Content = "", nil
-	return KindEvent
-}
-
-func (d *Decoder) update(c *cursor) {
-	r := d.rowRelation(c)
-	tuple := c.uint8()
-	if tuple == 'K' || tuple == 'O' { // the old row's key, or all of it
-		d.values(c, r)
-		tuple = c.uint8()
-	}
-	if tuple != 'N' {
-		c.refuse("no new row in an update")
-	}
-	d.values(c, r)
-	if c.done() {
-		d.Ignored.Updates++
-	}
-}
-
-func (d *Decoder) delete(c *cursor) {
-	r := d.rowRelation(c)
-	if tuple := c.uint8(); tuple != 'K' && tuple != 'O' {
-		c.refuse("no old row in a delete")
-	}
-	d.values(c, r)
-	if c.done() {
-		d.Ignored.Deletes++
-	}
 }
 
 func (d *Decoder) truncate(c *cursor) {
@@ -267,7 +203,7 @@ func (d *Decoder) logicalMessage(c *cursor) Kind {
 			d.Ignored.Messages++
 			return KindOther
 		}
-		d.take()
+		d.place()
 		d.Event.Relation, d.Event.Values = nil, d.Event.Values[:0]
 		d.Event.Prefix, d.Event.Content = p, content
 		return KindEvent
@@ -275,8 +211,8 @@ func (d *Decoder) logicalMessage(c *cursor) Kind {
 	return KindOther
 }
 
-// take gives the event the next position.
-func (d *Decoder) take() {
+// place gives the event its place: the next position of the transaction.
+func (d *Decoder) place() {
 	d.Event.Position, d.Event.CommitTime = d.next, d.commitTime
 	d.next.Ordinal++
 }
@@ -285,48 +221,4 @@ func (d *Decoder) inTransaction(c *cursor) {
 	if !d.open {
 		c.refuse("comes outside a transaction")
 	}
-}
-
-// rowRelation reads which relation a row is of. It gives nil when something is wrong.
-func (d *Decoder) rowRelation(c *cursor) *Relation {
-	id := c.uint32()
-	d.inTransaction(c)
-	if c.wrong != "" {
-		return nil
-	}
-	r := d.relations[id]
-	if r == nil {
-		c.refuse(fmt.Sprintf("relation %d has not been described", id))
-	}
-	return r
-}
-
-// values reads a row of r into Event.Values.
-func (d *Decoder) values(c *cursor, r *Relation) {
-	n := int(c.uint16())
-	if c.wrong != "" {
-		return
-	}
-	if n != len(r.Columns) {
-		c.refuse(fmt.Sprintf("row of %d columns, while %v was described with %d", n, r, len(r.Columns)))
-		return
-	}
-	values := d.Event.Values[:0]
-	for range n {
-		v := Value{Format: Format(c.uint8())}
-		switch v.Format {
-		case Text, Binary:
-			v.Data = c.take(c.uint32())
-		case Null, Unchanged:
-		default:
-			if c.wrong == "" {
-				c.refuse(fmt.Sprintf("column %d of %v is of unknown format %q", len(values), r, byte(v.Format)))
-			}
-		}
-		if c.wrong != "" {
-			return
-		}
-		values = append(values, v)
-	}
-	d.Event.Values = values
 }
