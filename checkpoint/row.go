@@ -24,7 +24,7 @@ type Row struct {
 	Format     int
 	Generation int64 // counts the sessions that took the row
 	// Instance is the process that took the row last, and HeartbeatAt when it last said that it lives, by the
-	// server's clock. A Row from Take holds those of the predecessor, empty at the very first start.
+	// server's clock. A Row from Take holds those of the predecessor, for the log; empty at the very first start.
 	Instance    string
 	HeartbeatAt time.Time
 

@@ -54,7 +54,9 @@ type Claim struct {
 }
 
 // The slot is asked in the same statement that takes the row: between two, it could move to another relay.
-// The predecessor is read from the statement's snapshot, which is from before its own change.
+// The predecessor is read from the statement's snapshot, which is from before its own change, and from before that of
+// another one that it waited for: good enough for a log line, and for nothing else. Whether the row is new is told by
+// its generation.
 const takeSQL = `insert into outrider.checkpoint as c (name, format, generation, instance, heartbeat_at,
 		system_id, timeline, slot, lsn, kafka_cluster_id, delivery, decode_hash, updated_at)
 	select $1, $2, 1, $3, clock_timestamp(),
@@ -76,7 +78,7 @@ func Take(ctx context.Context, conn *pgx.Conn, c Claim) (store *Store, row Row, 
 	if err := checkDurable(ctx, conn); err != nil {
 		return nil, Row{}, false, fmt.Errorf("take the checkpoint of %s: %w", c.Name, err)
 	}
-	var heartbeat *time.Time // none at the first start
+	var heartbeat *time.Time // nil where the statement's snapshot holds no predecessor
 	err = conn.QueryRow(ctx, takeSQL, c.Name, Format, c.Instance, c.Slot, int32(c.WalsenderPID),
 		c.SystemID, int64(c.Timeline), c.LSN.String(), c.KafkaClusterID, c.Delivery, c.DecodeHash).
 		Scan(append(row.columns(), &row.Instance, &heartbeat)...)
@@ -89,7 +91,7 @@ func Take(ctx context.Context, conn *pgx.Conn, c Claim) (store *Store, row Row, 
 	if heartbeat != nil {
 		row.HeartbeatAt = *heartbeat
 	}
-	return &Store{conn: conn, name: c.Name, generation: row.Generation, lsn: row.LSN}, row, heartbeat == nil, nil
+	return &Store{conn: conn, name: c.Name, generation: row.Generation, lsn: row.LSN}, row, row.Generation == 1, nil
 }
 
 // notTaken tells why Take found nothing to take.
@@ -133,7 +135,7 @@ const saveSQL = `update outrider.checkpoint
 
 // Save makes p durable; when it returns nil the slot may be confirmed up to p.LSN. It is a heartbeat too.
 func (s *Store) Save(ctx context.Context, p Progress) error {
-	err := error(ErrBackwards)
+	err := ErrBackwards
 	if p.LSN >= s.lsn {
 		err = s.write(ctx, saveSQL, p.LSN.String(), int64(p.Timeline), p.Clean)
 	}
