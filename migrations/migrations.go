@@ -157,20 +157,20 @@ func CreateOutbox(ctx context.Context, conn *pgx.Conn, flavor Flavor, table stri
 const lock = 0x6f75747269646572 // "outrider"
 
 func create(ctx context.Context, conn *pgx.Conn, objects []object) error {
-	if missing, err := missing(ctx, conn, objects); err != nil || len(missing) == 0 {
+	if absent, err := missing(ctx, conn, objects); err != nil || len(absent) == 0 {
 		return err
 	}
-	// Read committed, whatever the defaults: what another one created while we waited for the lock must be seen.
+	// Read committed, whatever the defaults: the second look must see what another one created while we waited.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", int64(lock)); err != nil {
 			return err
 		}
-		missing, err := missing(ctx, tx, objects)
+		absent, err := missing(ctx, tx, objects)
 		if err != nil {
 			return err
 		}
-		for _, o := range missing {
+		for _, o := range absent {
 			if _, err := tx.Exec(ctx, o.sql); err != nil {
 				return err
 			}
@@ -183,15 +183,15 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func missing(ctx context.Context, q querier, objects []object) (missing []object, err error) {
+func missing(ctx context.Context, q querier, objects []object) (absent []object, err error) {
 	for _, o := range objects {
 		var exists bool
 		if err := q.QueryRow(ctx, o.exists, o.args...).Scan(&exists); err != nil {
 			return nil, err
 		}
 		if !exists {
-			missing = append(missing, o)
+			absent = append(absent, o)
 		}
 	}
-	return missing, nil
+	return absent, nil
 }
