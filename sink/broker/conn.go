@@ -270,20 +270,21 @@ func (c *Conn) explain(err error, answered bool) error {
 	if errors.As(err, &bad) {
 		return &Error{c.addr, "read", KindGarbled, err}
 	}
+	op, waiting := "read", false
+	c.mu.Lock()
+	if len(c.calls) > 0 {
+		op, waiting = c.calls[0].key.String(), true
+	}
+	c.mu.Unlock()
 	kind := ioKind(err)
 	switch {
 	case kind == KindTimeout:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		op := "request"
-		if len(c.calls) > 0 {
-			op = c.calls[0].key.String()
-		}
-		return &Error{c.addr, op, KindTimeout, fmt.Errorf("no answer within %s: %w", c.timeout, err)}
-	case kind == KindLost && isEOF(err) && !answered && !c.usesSASL:
+		err = fmt.Errorf("no answer within %s: %w", c.timeout, err)
+	case kind == KindLost && isEOF(err) && waiting && !answered && !c.usesSASL:
+		// What a listener that wants SASL does with a request of somebody who has not logged in.
 		err = fmt.Errorf("the broker closed the connection before it answered anything (%w); does this listener want SASL?", err)
 	case kind == KindLost && isEOF(err):
 		err = fmt.Errorf("the broker closed the connection: %w", err)
 	}
-	return &Error{c.addr, "read", kind, err}
+	return &Error{c.addr, op, kind, err}
 }

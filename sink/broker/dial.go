@@ -24,7 +24,12 @@ func Dial(ctx context.Context, addr string, cfg *Config) (*Conn, error) {
 		if ctx.Err() != nil {
 			return nil, interrupted(ctx, addr)
 		}
-		return nil, &Error{addr, "connect", KindUnreachable, err}
+		kind := KindUnreachable
+		var malformed *net.AddrError
+		if errors.As(err, &malformed) {
+			kind = KindSettings // a port is missing, say
+		}
+		return nil, &Error{addr, "connect", kind, err}
 	}
 	c.socket = socket
 	_ = socket.SetDeadline(deadline) // stays armed over every round of the handshakes

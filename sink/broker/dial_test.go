@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,7 +95,7 @@ func TestUnreachableBrokerIsCalledThat(t *testing.T) {
 	if IsPermanent(err) {
 		t.Error("a broker that is down comes back")
 	}
-	wantError(t, dialError(t, "no port", Config{}), KindUnreachable)
+	wantError(t, dialError(t, "broker", Config{}), KindSettings, "missing port")
 }
 
 // silent lists peers that stop answering at some step of a dial.
@@ -154,6 +155,16 @@ func TestConnectionOutlivesTheContextOfItsDial(t *testing.T) {
 func TestBrokerThatHangsUpIsLost(t *testing.T) {
 	wantError(t, dialError(t, listen(t, nil, func(p played) { p.next() }), Config{}), KindLost, "want TLS?")
 	wantError(t, dialError(t, listen(t, nil, func(p played) { p.greet(); p.next() }), Config{SASL: asAlice}), KindLost)
+}
+
+// Brokers close connections that were idle for long (connections.max.idle.ms); that is no sign of wrong settings.
+func TestIdleConnectionThatIsClosedGetsNoAdvice(t *testing.T) {
+	c := dial(t, listen(t, nil, func(p played) { p.greet() }), Config{})
+	await(t, "end", c.Done())
+	wantError(t, c.Err(), KindLost, "closed the connection")
+	if strings.Contains(c.Err().Error(), "SASL") {
+		t.Error(c.Err())
+	}
 }
 
 func TestListenerOfAnotherProtocolIsGarbled(t *testing.T) {
