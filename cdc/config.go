@@ -23,8 +23,9 @@ type Config struct {
 	Delivery string
 	// Postgres is the database to follow.
 	Postgres Postgres
-	// NewSink makes the sink of one session: sessions share nothing.
-	NewSink func() (Sink, error)
+	// NewSink makes the sink of one session: sessions share nothing. A sink that promises exactly-once keeps in the ledger
+	// what a restart needs to know.
+	NewSink func(*Ledger) (Sink, error)
 	// CheckpointInterval is the time between two saves while there is something to save. Zero: 1 s.
 	CheckpointInterval time.Duration
 	// Drain bounds the delivery of what is in flight after a stop was asked for. Zero: 30 s.
@@ -57,9 +58,11 @@ type Postgres struct {
 
 // Sink delivers the events of one session. Begin, Append and End are called by one goroutine, the reader;
 // the other methods may be called by any.
+//
+// An error that has a method Blocked() (verdict, reason, advice string) is for a person to judge, see Blocked; one that has
+// a method Permanent() bool which answers true cannot be cured by trying again.
 type Sink interface {
 	// Start gets what a session needs before anything is sent. While the sink's other side is away it goes on trying until ctx ends.
-	// An error that has a method Permanent() bool which answers true cannot be cured by trying again.
 	Start(ctx context.Context) error
 	// ClusterID names the cluster that Start found.
 	ClusterID() string
@@ -68,9 +71,13 @@ type Sink interface {
 	// Begin and End enclose the events of one block read from the stream, so that a sink hands over and locks by block, never by row.
 	Begin()
 	// Append takes an event, copying what it needs. Numbers increase. It blocks while the sink's bound on bytes in flight is used up,
-	// and returns an error when the session must end. taken is false for an event that policy skips: it will not be acked.
+	// and returns an error when the session must end. taken is false for an event that Kafka holds already.
 	Append(e *decoder.Event, number uint64) (taken bool, err error)
+	// Passed tells, after its last event, that a transaction is complete, and which number the next event will get.
+	Passed(p decoder.Position, next uint64) error
 	End()
+	// Stored tells that every event below next is stored.
+	Stored(next uint64)
 	// Oldest is the smallest number appended and not yet acked; math.MaxUint64 when everything is.
 	Oldest() uint64
 	// Drain sends what is still open and returns when nothing is unacked.

@@ -85,6 +85,7 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 		return err
 	}
 	s.tracker.Stored(safe)
+	s.sink.Stored(s.tracker.StoredNext())
 	s.stored.Store(uint64(safe))
 	s.confirmed.Store(uint64(safe)) // what is confirmed is what was stored, never what is merely safe
 	s.tellReport()

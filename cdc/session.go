@@ -92,7 +92,13 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 func (s *session) mendable(err error) error {
 	var found findings
 	var sink *sinkError
+	var judged interface {
+		Blocked() (verdict, reason, advice string)
+	}
 	switch {
+	case errors.As(err, &judged):
+		verdict, reason, advice := judged.Blocked()
+		return &Blocked{Verdict: verdict, Reason: reason, Advice: advice, Err: err}
 	case err == nil || errors.As(err, &sink):
 		return err
 	case errors.As(err, &found), classifyPg(err) == pgConfig, classifyPg(err) == pgPublicationMissing:
@@ -225,8 +231,12 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err != nil {
 		return err
 	}
+	partitions, err := s.store.Partitions(starting)
+	if err != nil {
+		return err
+	}
 	s.begin(row)
-	if s.sink, err = s.cfg.NewSink(); err != nil {
+	if s.sink, err = s.cfg.NewSink(&Ledger{s, row, partitions}); err != nil {
 		return &preflightError{err}
 	}
 	s.relay.session.Store(s)

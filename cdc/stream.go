@@ -148,11 +148,15 @@ func (s *session) wal(m walData) error {
 		if err != nil {
 			return asSink(err)
 		}
-		if taken {
-			s.next++
+		s.next++
+		if !taken {
+			s.relay.skipped.Add(1)
 		}
 	case decoder.KindCommit:
 		s.inTransaction = false
+		if err := s.sink.Passed(s.decoder.Event.Position, s.next); err != nil {
+			return asSink(err)
+		}
 		s.mark(s.decoder.End)
 	}
 	return nil

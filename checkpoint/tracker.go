@@ -93,6 +93,13 @@ func (t *Tracker) Stored(end pglogrepl.LSN) {
 	}
 }
 
+// StoredNext returns a number below which every event is stored.
+func (t *Tracker) StoredNext() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stored.next
+}
+
 // Gain returns how far safe runs ahead of the stored checkpoint, in events and in bytes of WAL: what a save would bring.
 func (t *Tracker) Gain() (events, wal uint64) {
 	t.mu.Lock()

@@ -35,6 +35,10 @@ type Config struct {
 	Routing Routing
 	// OnPoison is what becomes of an event that cannot be routed, encoded or accepted.
 	OnPoison Policy
+	// Ledger, where it is not nil, makes delivery exactly-once: it keeps what a restart needs to know which events Kafka has.
+	Ledger Ledger
+	// RenewInterval is the time between two empty transactions, which keep the brokers' memory of this producer alive. Zero: 6 h.
+	RenewInterval time.Duration
 	// Stats counts over all sessions of a process.
 	Stats *Stats
 	// Log is told of state changes: topics that are missing, brokers that are away, rows skipped by policy.

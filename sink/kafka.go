@@ -29,6 +29,7 @@ type Kafka struct {
 	producerID int64 // set by Start, before anything is sent
 	epoch      int16
 	clusterID  string
+	fence      *fence // nil: at-least-once
 
 	mu       sync.Mutex
 	room     sync.Cond // bytes were released, or the session ends
@@ -44,6 +45,9 @@ type Kafka struct {
 	refresh  chan struct{}   // asks for metadata
 	group    *errgroup.Group // of Run; leaders are started in it
 	runCtx   context.Context // of group
+
+	tail   *tail  // events that Kafka holds and the stream has not passed; nil when there are none
+	number uint64 // of the event appended last
 
 	now time.Time // of the block being appended; the reader's
 }
@@ -76,6 +80,9 @@ func New(cfg Config) (*Kafka, error) {
 	}
 	k.room.L = &k.mu
 	k.troubles.log = cfg.Log
+	if cfg.Ledger != nil {
+		k.fence = newFence(k, cfg.Ledger)
+	}
 	return k, nil
 }
 
@@ -88,6 +95,7 @@ func (c *Config) setDefaults() {
 	set(&c.MaxTimestampAge, time.Hour)
 	set(&c.Topics.Wait, time.Minute)
 	set(&c.Conn.Timeout, 30*time.Second)
+	set(&c.RenewInterval, 6*time.Hour)
 	if c.BatchBytes == 0 {
 		c.BatchBytes = 1 << 20
 	}
@@ -115,6 +123,9 @@ func (k *Kafka) Run(ctx context.Context) error {
 	k.group, k.runCtx = group, ctx
 	k.mu.Unlock()
 	group.Go(func() error { return k.keepMetadata(ctx) })
+	if k.fence != nil {
+		group.Go(func() error { return k.fence.keep(ctx) })
+	}
 	group.Go(func() error {
 		select {
 		case <-k.failed:
@@ -170,6 +181,13 @@ func (k *Kafka) wakeLeaders() {
 func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) {
 	if k.err != nil {
 		return false, k.err
+	}
+	k.number = number
+	if k.tail != nil {
+		// Asked before routing, so that changed routing changes nothing about what was published.
+		if id, err := k.router.eventID(e); err != nil || k.tail.take(e.Position, id) {
+			return false, err
+		}
 	}
 	err = k.router.route(e, k.now)
 	if err == nil {

@@ -34,38 +34,41 @@ func (k *Kafka) askRefresh() {
 	}
 }
 
-// Start gets what a session needs from Kafka before anything is read for it: a producer id. While Kafka is away it goes
-// on trying, until ctx ends; credentials that a broker refuses are an error at once.
+// Start gets what a session needs from Kafka before anything is sent for it: a producer id, and with exactly-once the proof
+// that nobody else writes and the knowledge of what has been written. While Kafka is away it goes on trying, until ctx
+// ends; credentials that a broker refuses are an error at once.
 func (k *Kafka) Start(ctx context.Context) error {
-	var res *initproducerid.Response
 	err := k.onAnyBroker(ctx, broker.IsPermanent, func(conn *broker.Conn) error {
 		cluster, err := describe(ctx, conn, nil)
 		if err != nil {
 			return err
 		}
+		k.clusterID = cluster.ClusterID
+		if k.fence != nil {
+			return nil
+		}
 		answer, err := conn.Do(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
 		if err != nil {
 			return err
 		}
-		res = answer.(*initproducerid.Response)
-		k.clusterID = cluster.ClusterID
-		if res.ErrorCode == 0 {
-			return nil
-		}
+		res := answer.(*initproducerid.Response)
+		k.producerID, k.epoch = res.ProducerID, res.ProducerEpoch
 		err = fmt.Errorf("get a producer id from %s: %w", conn.Addr(), &answerError{code: res.ErrorCode})
-		if c := classify(res.ErrorCode); c == classRetry || c == classMetadata {
+		switch classify(res.ErrorCode) {
+		case classNone:
+			return nil
+		case classRetry, classMetadata:
 			return err
 		}
 		return backoff.Permanent(err)
 	})
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err != nil && ctx.Err() == nil:
 		return &permanent{err}
-	}
-	if err != nil {
+	case err != nil || k.fence == nil:
 		return err
 	}
-	k.producerID, k.epoch = res.ProducerID, res.ProducerEpoch
-	return nil
+	return k.fence.start(ctx)
 }
 
 // permanent is an error that trying again does not cure.
@@ -273,7 +276,13 @@ func (k *Kafka) size(t *topic, n int32) {
 
 func (k *Kafka) addQueues(t *topic, n int32) {
 	for p := int32(len(t.queues)); p < n; p++ {
-		t.queues = append(t.queues, newQueue(t, p))
+		q := newQueue(t, p)
+		t.queues = append(t.queues, q)
+		if k.fence == nil {
+			q.ready = true
+		} else {
+			k.fence.admit(q)
+		}
 	}
 	k.empty(t)
 }

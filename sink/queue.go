@@ -28,6 +28,10 @@ type queue struct {
 	// proven is set by the first ack of the session. Until then one batch at a time: a leader without memory of this
 	// producer takes any first sequence, so a batch could overtake a refused one before it.
 	proven bool
+	// ready is set once the partition is registered, where that is asked for: before, nothing may be sent.
+	ready bool
+	// note is where a restart may begin to scan once everything up to its number is stored.
+	note *note
 	// rewind is set by an answer that was no ack, and cleared when nothing is in flight.
 	rewind bool
 	// refused is the batch that the broker blames on its records; it is divided when nothing is in flight.
@@ -116,7 +120,7 @@ func (q *queue) next(now time.Time, flush bool) *batch {
 	if q.rewind && q.inFlight == 0 {
 		q.rewind = false
 	}
-	if q.rewind || q.refused != nil || q.inFlight >= maxInFlight || !q.proven && q.inFlight > 0 || now.Before(q.retryAt) {
+	if !q.ready || q.rewind || q.refused != nil || q.inFlight >= maxInFlight || !q.proven && q.inFlight > 0 || now.Before(q.retryAt) {
 		return nil
 	}
 	for _, b := range q.batches {

@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/segmentio/kafka-go/protocol/produce"
@@ -21,7 +20,12 @@ type Poison struct {
 }
 
 func (p *Poison) Error() string {
-	return fmt.Sprintf("poison event at position %s (id %q, %s): %s. Nothing after it is confirmed. Correct the settings or the topic, or set outbox.on_poison: skip, and start again", p.Position, p.ID, p.Where, p.Reason)
+	return fmt.Sprintf("poison event at position %s (id %q, %s): %s", p.Position, p.ID, p.Where, p.Reason)
+}
+
+// Blocked gives what only a person can judge: the case in a word, what was seen, and what to do.
+func (p *Poison) Blocked() (verdict, reason, advice string) {
+	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic; or set outbox.on_poison: skip, which leaves it out; and start the relay again"
 }
 
 // poisoned lets policy decide about a row that could not be routed.
@@ -160,10 +164,4 @@ func (p *Poison) identify(rec record.Record) {
 			p.Position = string(h.Value)
 		}
 	}
-}
-
-// IsPoison says whether err is a poison event under the policy Stop.
-func IsPoison(err error) bool {
-	var p *Poison
-	return errors.As(err, &p)
 }

@@ -114,12 +114,9 @@ func newRouter(cfg *Config) (*router, error) {
 // route fills r.rec, r.topicName and r.partition from e. now is the present, asked once a block.
 // An *unroutable error is the event's own fault; any other one is the table's or the settings'.
 func (r *router) route(e *decoder.Event, now time.Time) error {
-	p := r.last
-	if p == nil || p.relation != e.Relation {
-		var err error
-		if p, err = r.planFor(e.Relation); err != nil {
-			return err
-		}
+	p, err := r.planFor(e.Relation)
+	if err != nil {
+		return err
 	}
 	r.scratch = r.scratch[:0]
 	if err := r.address(p, e.Values); err != nil {
@@ -130,6 +127,15 @@ func (r *router) route(e *decoder.Event, now time.Time) error {
 	}
 	restamped := r.stamp(e.CommitTime, now)
 	return r.allHeaders(p, e, restamped)
+}
+
+// eventID is the id that the event's record carries; nil when it has none.
+func (r *router) eventID(e *decoder.Event) ([]byte, error) {
+	p, err := r.planFor(e.Relation)
+	if err != nil || p.id < 0 || e.Values[p.id].Format == decoder.Null {
+		return nil, err
+	}
+	return e.Values[p.id].Data, nil
 }
 
 // take expands t into scratch.
@@ -281,6 +287,9 @@ func (r *router) header(key, value []byte, kind jsonparser.ValueType, _ int) err
 
 // planFor resolves what a relation's columns mean. Its errors stop the relay before anything of the table is produced.
 func (r *router) planFor(rel *decoder.Relation) (*plan, error) {
+	if r.last != nil && r.last.relation == rel {
+		return r.last, nil
+	}
 	if p, ok := r.plans[rel]; ok {
 		r.last = p
 		return p, nil

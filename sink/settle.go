@@ -59,6 +59,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 			return
 		}
 		q.lastOffset = b.offset
+		k.annotate(q, b.offset)
 		q.batches[0] = nil
 		q.batches = q.batches[1:]
 		k.cfg.Stats.acked(q.topic.name, b.count(), b.wire.Len(), b.oldest)

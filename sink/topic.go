@@ -20,7 +20,6 @@ type topic struct {
 	batchBytes int
 	sticky     int32 // partition of rows without a key, until its batch is closed
 	trouble    time.Time
-	created    bool // its creation was asked for in this session
 }
 
 // heldBatch is a batch in the lobby: with what its rows need to be queued.

@@ -17,6 +17,7 @@ const (
 	exitKafka    = 11 // what was found in Kafka likewise
 	exitDiverged = 20 // gap or divergence
 	exitPoison   = 21 // poison row with policy stop
+	exitLost     = 22 // Kafka lost or replaced data
 	exitDrain    = 31 // stopped before everything in flight was delivered
 	exitBug      = 70 // a broken invariant
 )
@@ -73,6 +74,8 @@ func meaning(err error) (code int, text string) {
 		return exitDrain, fmt.Sprintf("%v. Nothing is to be done; to have it delivered before a stop, see that Kafka answers, or raise timeouts.drain", err)
 	case errors.As(err, &blocked) && blocked.Verdict == "poison":
 		return exitPoison, err.Error()
+	case errors.As(err, &blocked) && blocked.Verdict == "kafka lost data":
+		return exitLost, err.Error()
 	case errors.As(err, &blocked):
 		return exitDiverged, err.Error()
 	case cdc.IsPreflight(err):

@@ -46,7 +46,10 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 			Prefixes:       s.Outbox.LogicalMessages.Prefixes,
 			MaxRetainedWAL: int64(s.Postgres.MaxRetainedWAL),
 		},
-		NewSink: func() (cdc.Sink, error) {
+		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
+			if s.Kafka.Delivery == "exactly-once" {
+				cfg.Ledger = ledger
+			}
 			k, err := sink.New(cfg)
 			if err != nil {
 				return nil, err // and no nil *Kafka in a Sink that is not nil

@@ -1,0 +1,65 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+)
+
+// Ledger is what a sink keeps beside the checkpoint, under the session's generation: as soon as another session leads,
+// nothing can be written through it. Safe for use by any goroutine.
+type Ledger struct {
+	s          *session
+	row        checkpoint.Row         // as the session before left it
+	partitions []checkpoint.Partition // likewise, read after the row was taken
+}
+
+// Owner is an error unless the session still owns its slot.
+func (l *Ledger) Owner(ctx context.Context) error {
+	return l.s.ask(ctx, func(ctx context.Context) error {
+		slot, err := readSlot(ctx, l.s.control, l.s.cfg.Postgres.Slot)
+		switch {
+		case err != nil:
+			return err
+		case slot == nil || slot.ActivePID != l.s.repl.pid:
+			return fmt.Errorf("%w: slot %s is no longer read by this session", errStandby, l.s.cfg.Postgres.Slot)
+		}
+		return nil
+	})
+}
+
+// Producers are the producer ids that this relay has used.
+func (l *Ledger) Producers() []int64 { return slices.Clone(l.row.ProducerIDs) }
+
+// AddProducer adds one, durably.
+func (l *Ledger) AddProducer(ctx context.Context, id int64) error {
+	return l.s.ask(ctx, func(ctx context.Context) error { return l.s.store.AddProducerID(ctx, id) })
+}
+
+// EachPartition yields the partitions that this relay may have written, and from where on a restart has to look for what it wrote.
+func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFrom int64, owned bool)) {
+	for _, p := range l.partitions {
+		yield(p.Topic, p.ID, p.ScanFrom, p.Owned)
+	}
+}
+
+// Register makes partitions durable; the slices have an element a partition.
+func (l *Ledger) Register(ctx context.Context, topics []string, partitions []int32, scanFrom []int64, owned []bool) error {
+	rows := make([]checkpoint.Partition, len(topics))
+	for i := range topics {
+		rows[i] = checkpoint.Partition{Topic: topics[i], ID: partitions[i], ScanFrom: scanFrom[i], Owned: owned[i]}
+	}
+	return l.s.ask(ctx, func(ctx context.Context) error { return l.s.store.Register(ctx, rows) })
+}
+
+// Above says whether a transaction's commit LSN lies at or above the checkpoint, so that the stream brings it again, and
+// whether this database can have committed it: on the timeline that owns that LSN, below the end of its WAL.
+func (l *Ledger) Above(timeline uint32, commit uint64) (above, possible bool) {
+	at := lsn(commit)
+	return at >= l.row.LSN, l.s.timelines.owner(at) == timeline && at < l.s.facts.walEnd
+}
+
+// Clean says that the session before stopped with everything delivered and stored.
+func (l *Ledger) Clean() bool { return l.row.Clean }

@@ -1,0 +1,286 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go/protocol/fetch"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"github.com/outrider-relay/outrider/decoder"
+	"github.com/outrider-relay/outrider/sink/broker"
+)
+
+// note says that once every event up to number is stored, all records that a restart has to look for lie at offset or above.
+type note struct {
+	number uint64
+	offset int64
+}
+
+// place is a partition of a topic.
+type place struct {
+	topic     string
+	partition int32
+}
+
+// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading.
+const notesInterval = 10 * time.Second
+
+// start takes the producer, fences and scans.
+func (f *fence) start(ctx context.Context) error {
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	began := time.Now()
+	tail, err := f.scan(ctx)
+	if err != nil {
+		return err
+	}
+	registered := 0
+	for _, p := range f.marked {
+		f.registered[place{p.Topic, p.Partition}] = p
+		registered++
+	}
+	f.k.cfg.Log.Info().Int("partitions", registered).Int("transactions_in_tail", len(tail.transactions)).Dur("took", time.Since(began)).
+		Int64("producer_id", f.k.producerID).Int16("epoch", f.k.epoch).Msg("fenced and scanned")
+	if !tail.empty() {
+		f.k.tail = tail
+	}
+	return nil
+}
+
+// admit lets a new queue send if its partition is registered, and asks for its registration otherwise. Kafka.mu is held.
+func (f *fence) admit(q *queue) {
+	if code, gone := f.without[q.topic.name]; gone {
+		f.k.failLocked(fmt.Errorf("topic %s is back after %s when the session began: the session starts over, to fence it and see what is in it", q.topic.name, errorName(code)))
+		return
+	}
+	if p := f.registered[place{q.topic.name, q.partition}]; p != nil {
+		q.ready, q.proven = true, p.marker >= 0
+		return
+	}
+	f.waiting = append(f.waiting, q)
+	f.wakeUp()
+}
+
+func (f *fence) wakeUp() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep registers partitions as they come up, writes where a restart may begin to scan, and renews the empty transaction.
+func (f *fence) keep(ctx context.Context) error {
+	notes := time.NewTicker(notesInterval)
+	defer notes.Stop()
+	renew := time.NewTicker(f.k.cfg.RenewInterval)
+	defer renew.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.wake:
+			err = f.register(ctx)
+		case <-notes.C:
+			err = f.writeNotes(ctx)
+		case <-renew.C:
+			err = f.emptyTransaction(ctx, f.everything())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// everything is every registered partition that can be reached.
+func (f *fence) everything() []*scanned {
+	f.k.mu.Lock()
+	defer f.k.mu.Unlock()
+	all := make([]*scanned, 0, len(f.registered))
+	for _, p := range f.registered {
+		all = append(all, p)
+	}
+	return f.reachable(all)
+}
+
+// register makes waiting partitions durable, each with its present end, after a read there has proved the right to read
+// it: a restart must be able to scan what this session writes.
+func (f *fence) register(ctx context.Context) error {
+	f.k.mu.Lock()
+	waiting := f.waiting
+	f.waiting = nil
+	f.k.mu.Unlock()
+	var topics []string
+	for _, q := range waiting {
+		if !slices.Contains(topics, q.topic.name) {
+			topics = append(topics, q.topic.name)
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	var cluster *metadata.Response
+	err := f.k.onAnyBroker(ctx, func(error) bool { return false }, func(conn *broker.Conn) (err error) {
+		cluster, err = describe(ctx, conn, topics)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ends := f.ends(ctx, cluster, waiting)
+	if err := f.enter(ctx, waiting, ends); err != nil {
+		return err
+	}
+	f.k.mu.Lock()
+	defer f.k.mu.Unlock()
+	for _, q := range waiting {
+		end, known := ends[place{q.topic.name, q.partition}]
+		if !known {
+			f.waiting = append(f.waiting, q)
+			continue
+		}
+		f.registered[place{q.topic.name, q.partition}] = &scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1}
+		q.ready = true
+		if q.leader != nil {
+			q.leader.wakeUp()
+		}
+	}
+	if len(f.waiting) > 0 {
+		time.AfterFunc(4*metadataMinAge, f.wakeUp) // a leader is away; nothing is lost if the session has ended by then
+	}
+	return nil
+}
+
+// enter writes the partitions whose ends are known.
+func (f *fence) enter(ctx context.Context, queues []*queue, ends map[place]int64) error {
+	var topics []string
+	var partitions []int32
+	var offsets []int64
+	for _, q := range queues {
+		if end, known := ends[place{q.topic.name, q.partition}]; known {
+			topics, partitions, offsets = append(topics, q.topic.name), append(partitions, q.partition), append(offsets, end)
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	return f.ledger.Register(ctx, topics, partitions, offsets, make([]bool, len(topics)))
+}
+
+// ends asks the leaders where the partitions end, and reads there. Those that cannot be had just now are left out.
+func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*queue) map[place]int64 {
+	parts := make([]*scanned, len(queues))
+	for i, q := range queues {
+		parts[i] = &scanned{Registration: Registration{Topic: q.topic.name, Partition: q.partition}, marker: -1}
+	}
+	ends := make(map[place]int64)
+	for addr, group := range byLeader(cluster, parts) {
+		conn, err := broker.Dial(ctx, addr, &f.k.cfg.Conn)
+		if err != nil {
+			continue
+		}
+		for _, p := range group {
+			end, err := offsetOf(ctx, conn, p.Topic, p.Partition, -1)
+			if err == nil {
+				p.next = end
+				err = provesReadable(ctx, conn, p)
+			}
+			if err != nil {
+				f.k.setTrouble("topic "+p.Topic, fmt.Sprintf("partition %d cannot be read, and exactly-once reads back what it wrote: %s (the relay's principal needs READ on the topic); its rows wait", p.Partition, err))
+				continue
+			}
+			ends[place{p.Topic, p.Partition}] = end
+		}
+		_ = conn.Close()
+	}
+	return ends
+}
+
+// provesReadable reads at the end of a partition, where nothing is.
+func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
+	req := fetchRequest([]*scanned{p})
+	req.MaxWaitTime, req.MinBytes = 0, 0
+	answer, err := conn.Do(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, t := range answer.(*fetch.Response).Topics {
+		for i := range t.Partitions {
+			if code := t.Partitions[i].ErrorCode; code != 0 && code != codeOffsetOutOfRange {
+				return &answerError{code: code}
+			}
+		}
+	}
+	return nil
+}
+
+// annotate notes, at an ack, from where a restart would have to scan the partition. While the tail is not empty, events
+// above the checkpoint may lie anywhere in the log. Kafka.mu is held.
+func (k *Kafka) annotate(q *queue, offset int64) {
+	if k.fence != nil && k.tail == nil && q.note == nil {
+		q.note = &note{k.number, offset}
+	}
+}
+
+// Passed tells that the stream has brought all of a transaction, and that number is the next event's. The tail must hold
+// nothing of it any more.
+func (k *Kafka) Passed(p decoder.Position, number uint64) error {
+	if k.tail == nil {
+		return nil
+	}
+	if err := k.tail.pass(p); err != nil {
+		return err
+	}
+	if !k.tail.empty() {
+		return nil
+	}
+	k.tail = nil
+	k.cfg.Log.Info().Stringer("at", p).Msg("everything that Kafka held above the checkpoint has been met again")
+	for _, p := range k.fence.marked {
+		if t := k.topics[p.Topic]; t != nil && int(p.Partition) < len(t.queues) && p.marker >= 0 {
+			if q := t.queues[p.Partition]; q.note == nil {
+				q.note = &note{number, p.marker}
+			}
+		}
+	}
+	return nil
+}
+
+// Stored tells that everything below the event number next is stored: notes up to there may be written.
+func (k *Kafka) Stored(next uint64) {
+	if k.fence == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, t := range k.topics {
+		for _, q := range t.queues {
+			if q.note != nil && q.note.number < next {
+				k.fence.notes[place{t.name, q.partition}] = q.note.offset
+				q.note = nil
+			}
+		}
+	}
+}
+
+// writeNotes makes the places to scan from durable.
+func (f *fence) writeNotes(ctx context.Context) error {
+	f.k.mu.Lock()
+	var topics []string
+	var partitions []int32
+	var offsets []int64
+	var owned []bool
+	for at, offset := range f.notes {
+		topics, partitions, offsets, owned = append(topics, at.topic), append(partitions, at.partition), append(offsets, offset), append(owned, true)
+	}
+	clear(f.notes)
+	f.k.mu.Unlock()
+	if len(topics) == 0 {
+		return nil
+	}
+	return f.ledger.Register(ctx, topics, partitions, offsets, owned)
+}

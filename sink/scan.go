@@ -1,0 +1,436 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/outrider-relay/outrider/decoder"
+	"github.com/outrider-relay/outrider/sink/broker"
+)
+
+// scanned is a registered partition on its way through the scan.
+type scanned struct {
+	Registration
+	next   int64 // offset to read on from
+	marker int64 // offset of our own abort marker of this epoch; -1 until it is read
+	end    bool  // the present round has read to the high watermark
+	since  time.Time
+}
+
+const (
+	// fetchWait is how long a broker may wait for a marker that is still being written.
+	fetchWait = 100 * time.Millisecond
+	// fetchBytes bounds what one answer brings, of all partitions and of one; a larger batch comes alone.
+	fetchBytes, fetchPartitionBytes = 4 << 20, 1 << 20
+	// markerPatience is how long a partition may stay without our marker before it is named.
+	markerPatience = 30 * time.Second
+)
+
+// scan fences every registered partition and reads what is in it from where it is registered to our marker. What it
+// finds of ours is the tail: events that Kafka holds and the checkpoint does not know. It proves its own completeness: each
+// offset in between is there, whoever wrote it.
+func (f *fence) scan(ctx context.Context) (*tail, error) {
+	s := &scan{fence: f, ids: make(map[int64]bool), tail: newTail(), prefix: []byte(f.k.cfg.Name + ":")}
+	s.ids[f.k.producerID] = true
+	for _, id := range f.ledger.Producers() {
+		s.ids[id] = true
+	}
+	var left []*scanned
+	f.ledger.EachPartition(func(topic string, partition int32, scanFrom int64, owned bool) {
+		p := &scanned{Registration: Registration{topic, partition, scanFrom, owned}, next: scanFrom, marker: -1, since: time.Now()}
+		left = append(left, p)
+		s.all = append(s.all, p)
+	})
+	for len(left) > 0 {
+		// The transaction is repeated as long as a marker is missing: its end is answered before the markers are written,
+		// and a partition without a leader at that moment may never get one.
+		if err := f.emptyTransaction(ctx, f.reachable(left)); err != nil {
+			return nil, err
+		}
+		left = f.reachable(left)
+		if err := s.round(ctx, left); err != nil {
+			return nil, err
+		}
+		left = s.unmarked(left)
+		if len(left) > 0 {
+			pause(ctx, metadataMinAge)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	f.marked = s.all
+	if len(f.without) > 0 {
+		f.k.setTrouble("fence", "cannot be fenced, and are not written until they come back: "+f.names())
+	}
+	s.tail.sort()
+	return s.tail, nil
+}
+
+// reachable leaves out partitions of topics that are unknown or forbidden.
+func (f *fence) reachable(parts []*scanned) []*scanned {
+	kept := parts[:0:0]
+	for _, p := range parts {
+		if _, gone := f.without[p.Topic]; !gone {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+// scan is the work of one start.
+type scan struct {
+	*fence
+	ids    map[int64]bool // producer ids of ours
+	prefix []byte         // of our position headers
+	tail   *tail
+	all    []*scanned
+}
+
+// unmarked are the partitions whose marker has not been read, with those named that have been waiting for long.
+func (s *scan) unmarked(parts []*scanned) []*scanned {
+	left := parts[:0:0]
+	for _, p := range parts {
+		if p.marker >= 0 {
+			continue
+		}
+		left = append(left, p)
+		if time.Since(p.since) > markerPatience {
+			s.k.setTrouble("fence", fmt.Sprintf("partition %s/%d has no marker of ours after %s (without a leader, it gets none); the start waits for it", p.Topic, p.Partition, markerPatience))
+		}
+	}
+	if len(left) == 0 {
+		s.k.clearTrouble("fence")
+	}
+	return left
+}
+
+// round reads each partition to its marker, or to its present end, from all leaders at once.
+func (s *scan) round(ctx context.Context, parts []*scanned) error {
+	topics := make(map[string]bool)
+	for _, p := range parts {
+		p.end = false
+		topics[p.Topic] = true
+	}
+	names := make([]string, 0, len(topics))
+	for name := range topics {
+		names = append(names, name)
+	}
+	var cluster *metadata.Response
+	err := s.k.onAnyBroker(ctx, broker.IsPermanent, func(conn *broker.Conn) (err error) {
+		cluster, err = describe(ctx, conn, names)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	found := make(chan batchFound)
+	readers, readCtx := errgroup.WithContext(ctx)
+	for addr, group := range byLeader(cluster, parts) {
+		readers.Go(func() error { return s.readFrom(readCtx, addr, group, found) })
+	}
+	done := make(chan error, 1)
+	go func() { done <- readers.Wait() }()
+	for {
+		select {
+		case b := <-found:
+			b.taken <- s.take(b)
+		case err := <-done:
+			return err
+		}
+	}
+}
+
+// byLeader groups partitions by their leader's address; those without a leader wait for the next round.
+func byLeader(cluster *metadata.Response, parts []*scanned) map[string][]*scanned {
+	addrs := make(map[int32]string)
+	for _, b := range cluster.Brokers {
+		addrs[b.NodeID] = net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+	}
+	leaders := make(map[place]string)
+	for _, t := range cluster.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode == 0 {
+				leaders[place{t.Name, p.PartitionIndex}] = addrs[p.LeaderID]
+			}
+		}
+	}
+	groups := make(map[string][]*scanned)
+	for _, p := range parts {
+		if addr := leaders[place{p.Topic, p.Partition}]; addr != "" {
+			groups[addr] = append(groups[addr], p)
+		}
+	}
+	return groups
+}
+
+// readFrom reads one leader's partitions. Errors of the connection end its round only: the next one asks again who leads.
+func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned, found chan<- batchFound) error {
+	conn, err := broker.Dial(ctx, addr, &s.k.cfg.Conn)
+	if err != nil {
+		return ctx.Err()
+	}
+	defer func() { _ = conn.Close() }()
+	byName := make(map[string]map[int32]*scanned)
+	for _, p := range parts {
+		if byName[p.Topic] == nil {
+			byName[p.Topic] = make(map[int32]*scanned)
+		}
+		byName[p.Topic][p.Partition] = p
+	}
+	for {
+		req := fetchRequest(parts)
+		if req == nil {
+			return nil
+		}
+		answer, err := conn.Do(ctx, req)
+		if err != nil {
+			return ctx.Err()
+		}
+		for _, t := range answer.(*fetch.Response).Topics {
+			for i := range t.Partitions {
+				a := &t.Partitions[i]
+				p := byName[t.Topic][a.Partition]
+				if p == nil {
+					continue
+				}
+				if err := s.answer(ctx, conn, p, a, found); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// fetchRequest asks for what is left to read; nil when nothing is.
+func fetchRequest(parts []*scanned) *fetch.Request {
+	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(fetchWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes, SessionEpoch: -1}
+	index := make(map[string]int)
+	for _, p := range parts {
+		if p.end || p.marker >= 0 {
+			continue
+		}
+		i, known := index[p.Topic]
+		if !known {
+			i = len(req.Topics)
+			index[p.Topic] = i
+			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: p.Topic})
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, fetch.RequestPartition{
+			Partition: p.Partition, CurrentLeaderEpoch: -1, FetchOffset: p.next, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionBytes,
+		})
+	}
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	return req
+}
+
+// answer takes what a leader sent of one partition.
+func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fetch.ResponsePartition, found chan<- batchFound) error {
+	switch {
+	case a.ErrorCode == codeOffsetOutOfRange:
+		return s.outOfRange(ctx, conn, p)
+	case a.ErrorCode != 0:
+		p.end = true // who leads by now is asked in the next round
+		return nil
+	}
+	stream, ok := a.RecordSet.Records.(*protocol.RecordStream)
+	if !ok || len(stream.Records) == 0 {
+		p.end = p.next >= a.HighWatermark
+		return nil
+	}
+	for _, records := range stream.Records {
+		b := batchFound{partition: p, records: records, taken: make(chan error, 1)}
+		select {
+		case found <- b:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := <-b.taken; err != nil || p.marker >= 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// outOfRange tells a log that was cut at its front, or lost its end, from one that is as it was.
+func (s *scan) outOfRange(ctx context.Context, conn *broker.Conn, p *scanned) error {
+	const earliest, latest = -2, -1
+	first, err := offsetOf(ctx, conn, p.Topic, p.Partition, earliest)
+	if err != nil {
+		p.end = true
+		return ctx.Err()
+	}
+	if first > p.next {
+		return s.incomplete(p, first)
+	}
+	last, err := offsetOf(ctx, conn, p.Topic, p.Partition, latest)
+	if err != nil || last >= p.next {
+		p.end = true
+		return ctx.Err()
+	}
+	return lostData(p, fmt.Sprintf("its log ends at offset %d, below %d, where this relay had written", last, p.next))
+}
+
+// offsetOf asks a leader for an offset of one of its partitions: -2 is the earliest, -1 the latest.
+func offsetOf(ctx context.Context, conn *broker.Conn, topic string, partition int32, which int64) (int64, error) {
+	answer, err := conn.Do(ctx, &listoffsets.Request{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{
+		Topic: topic, Partitions: []listoffsets.RequestPartition{{Partition: partition, CurrentLeaderEpoch: -1, Timestamp: which}},
+	}}})
+	if err != nil {
+		return 0, err
+	}
+	topics := answer.(*listoffsets.Response).Topics
+	if len(topics) != 1 || len(topics[0].Partitions) != 1 {
+		return 0, errUnanswered
+	}
+	p := topics[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		return 0, &answerError{code: p.ErrorCode}
+	}
+	return p.Offset, nil
+}
+
+// incomplete is the verdict on a log with a hole: what was in it cannot be known, except after a clean stop, when nothing was.
+func (s *scan) incomplete(p *scanned, next int64) error {
+	if s.ledger.Clean() {
+		p.next = next
+		return nil
+	}
+	return &Verdict{
+		Name:   "tail incomplete",
+		Reason: fmt.Sprintf("partition %s/%d no longer has its offsets %d to %d (compaction, retention or DeleteRecords): what this relay had published there after its checkpoint cannot be known", p.Topic, p.Partition, p.next, next-1),
+		Advice: "outrider resolve --accept-repeats publishes what was not found again",
+	}
+}
+
+func lostData(p *scanned, how string) error {
+	return &Verdict{
+		Name:   "kafka lost data",
+		Reason: fmt.Sprintf("partition %s/%d: %s: the topic was deleted and made anew, or its log was truncated", p.Topic, p.Partition, how),
+		Advice: "what consumers have not read of it is gone from Kafka: publish it again from the table, then outrider resolve --accept-loss",
+	}
+}
+
+// batchFound is a batch on its way from a reader to the one goroutine that keeps the tail.
+type batchFound struct {
+	partition *scanned
+	records   protocol.RecordReader
+	taken     chan error
+}
+
+// take reads one batch.
+func (s *scan) take(b batchFound) error {
+	switch records := b.records.(type) {
+	case *protocol.ControlBatch:
+		return s.control(b.partition, records)
+	case *protocol.RecordBatch:
+		return s.data(b.partition, records)
+	}
+	return fmt.Errorf("scan %s/%d: a batch in a format before version 2: the topic holds what no producer of today writes", b.partition.Topic, b.partition.Partition)
+}
+
+// control takes a marker. Ours of this epoch ends the partition's scan.
+func (s *scan) control(p *scanned, c *protocol.ControlBatch) error {
+	if c.BaseOffset < p.next {
+		return nil
+	}
+	if c.BaseOffset > p.next {
+		if err := s.incomplete(p, c.BaseOffset); err != nil {
+			return err
+		}
+	}
+	if err := s.checkOwned(p, c.BaseOffset, c.ProducerID); err != nil {
+		return err
+	}
+	p.next = c.BaseOffset + 1
+	if c.ProducerID == s.k.producerID && c.ProducerEpoch == s.k.epoch {
+		p.marker = c.BaseOffset
+	}
+	return nil
+}
+
+// checkOwned refuses a foreign batch where one of ours was.
+func (s *scan) checkOwned(p *scanned, base int64, producer int64) error {
+	if p.Owned && base == p.ScanFrom && !s.ids[producer] {
+		return lostData(p, fmt.Sprintf("at offset %d, where this relay had written, lies a batch of another producer", base))
+	}
+	return nil
+}
+
+// data takes a batch of records: each offset must be there, and what is ours goes into the tail.
+func (s *scan) data(p *scanned, b *protocol.RecordBatch) error {
+	if err := s.checkOwned(p, b.BaseOffset, b.ProducerID); err != nil {
+		return err
+	}
+	for {
+		rec, err := b.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("scan %s/%d: %w", p.Topic, p.Partition, err)
+		}
+		if rec.Offset < p.next {
+			continue // a batch comes whole, also when the offset asked for lies within
+		}
+		if rec.Offset > p.next {
+			if err := s.incomplete(p, rec.Offset); err != nil {
+				return err
+			}
+		}
+		p.next = rec.Offset + 1
+		if !s.ids[b.ProducerID] {
+			continue
+		}
+		if err := s.found(p, rec); err != nil {
+			return err
+		}
+	}
+}
+
+// found takes a record that one of our sessions wrote.
+func (s *scan) found(p *scanned, rec *protocol.Record) error {
+	var position, id []byte
+	for _, h := range rec.Headers {
+		switch h.Key {
+		case string(headerPosition):
+			position = h.Value // the last one: the relay's own
+		case string(headerID):
+			if id == nil {
+				id = h.Value // the first one
+			}
+		}
+	}
+	text, ok := bytes.CutPrefix(position, s.prefix)
+	at, err := decoder.ParsePosition(string(text))
+	if !ok || err != nil {
+		return fmt.Errorf("scan %s/%d: a record of this relay at offset %d has no position of its own (%q)", p.Topic, p.Partition, rec.Offset, position)
+	}
+	above, possible := s.ledger.Above(at.Timeline, uint64(at.LSN))
+	if !possible {
+		return &Verdict{
+			Name:   "diverged",
+			Reason: fmt.Sprintf("Kafka holds an event at position %s (partition %s/%d, offset %d) that this database cannot have committed: it lies beyond the end of its WAL, or on a timeline that was left before", at, p.Topic, p.Partition, rec.Offset),
+			Advice: "the database was restored from an older state, or a standby was promoted that had not received everything: compare table and topics from the checkpoint on",
+		}
+	}
+	if above && !s.tail.add(at, id) {
+		s.k.cfg.Log.Warn().Stringer("position", at).Str("topic", p.Topic).Int32("partition", p.Partition).Int64("offset", rec.Offset).
+			Msg("Kafka holds this event twice, as it does after repeats were accepted")
+	}
+	return nil
+}
