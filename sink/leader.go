@@ -70,6 +70,7 @@ func (l *leader) run(ctx context.Context) error {
 
 // serve sends over conn until it ends, or is to be replaced and owes nothing more.
 func (l *leader) serve(ctx context.Context, conn *broker.Conn) {
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // a write to a broker that reads no more heeds no context
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -233,6 +234,8 @@ func (l *leader) answered(parcels []parcel, answer protocol.Message, err error) 
 		switch {
 		case err == nil && part == nil:
 			k.failLocked(fmt.Errorf("%s, %s/%d: %w", l.subject(), p.queue.topic.name, p.queue.partition, errUnanswered))
+		case err != nil && broker.KindOf(err) == broker.KindSettings:
+			k.failLocked(fmt.Errorf("%s, %s: %w", l.subject(), p.queue, err)) // it never left: trying again is no use
 		case err != nil:
 			k.cfg.Stats.retried("lost")
 			p.queue.later(now)
