@@ -49,7 +49,7 @@ type Kafka struct {
 	tail   *tail  // events that Kafka holds and the stream has not passed; nil when there are none
 	number uint64 // of the event appended last
 
-	now time.Time // of the block being appended; the reader's
+	now time.Time // of the block being appended; set by the reader
 }
 
 // maxInFlight is how many requests a broker may owe us, and how many batches a partition: brokers remember the last
@@ -157,8 +157,8 @@ func (k *Kafka) failLocked(err error) {
 
 // Begin starts a block of events.
 func (k *Kafka) Begin() {
-	k.now = time.Now()
 	k.mu.Lock()
+	k.now = time.Now()
 }
 
 // End ends it, and lets the leaders send what came.
