@@ -106,6 +106,10 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	if slot == nil {
 		return checkpoint.Row{}, s.slotGone("it was dropped while it was being taken")
 	}
+	// What preflight saw may be older than the slot's last owner, or than a slot made by us.
+	if s.facts.walEnd, err = readWALEnd(ctx, s.control); err != nil {
+		return checkpoint.Row{}, err
+	}
 	if err := checkAsync(ctx, s.control, s.repl.pid); err != nil {
 		return checkpoint.Row{}, err
 	}

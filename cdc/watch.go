@@ -6,19 +6,27 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 )
 
-const selectWALEnd = `select pg_current_wal_lsn()::text`
-
-// watch looks at the server's end of WAL and at the slot, once a save interval: what lag, retained WAL and the state say comes from here.
-func (s *session) watch(ctx context.Context) error {
+// readWALEnd asks for the end of the server's WAL: what is written there may still be on its way to disk.
+func readWALEnd(ctx context.Context, conn *pgx.Conn) (lsn, error) {
 	var text string
-	if err := s.control.QueryRow(ctx, selectWALEnd).Scan(&text); err != nil {
-		return fmt.Errorf("read the end of WAL: %w", err)
+	if err := conn.QueryRow(ctx, `select pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return 0, fmt.Errorf("read the end of WAL: %w", err)
 	}
 	end, err := pglogrepl.ParseLSN(text)
 	if err != nil {
-		return fmt.Errorf("read the end of WAL: %w", err)
+		return 0, fmt.Errorf("read the end of WAL: %w", err)
+	}
+	return end, nil
+}
+
+// watch looks at the server's end of WAL and at the slot, once a save interval: what lag, retained WAL and the state say comes from here.
+func (s *session) watch(ctx context.Context) error {
+	end, err := readWALEnd(ctx, s.control)
+	if err != nil {
+		return err
 	}
 	slot, err := readSlot(ctx, s.control, s.cfg.Postgres.Slot)
 	if err != nil {

@@ -1,0 +1,299 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Versions of Apache Kafka that tests run against.
+const (
+	Kafka4 = "4.3.1"
+	Kafka3 = "3.9.1"
+)
+
+//go:embed kafka/pom.xml
+var kafkaPOM []byte
+
+// KafkaOptions says which brokers to start. The zero value is one node of KAFKATEST_VERSION, else of the newest version.
+type KafkaOptions struct {
+	Version string
+	// Nodes is 1 or 3; all are brokers, the first is the controller too, and stays when the others go.
+	Nodes int
+	// Settings are added to, and win over, the harness's own (server.properties).
+	Settings map[string]string
+}
+
+// Kafka is a running cluster.
+type Kafka struct {
+	Version string
+	Nodes   []*KafkaNode
+
+	dir string
+}
+
+// KafkaNode is one of its brokers.
+type KafkaNode struct {
+	ID   int
+	Addr string
+
+	dir  string
+	jars string
+	heap string
+	proc *process
+	java string
+}
+
+// StartKafka makes a fresh cluster. The caller closes it.
+func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
+	if o.Version == "" {
+		o.Version = os.Getenv("KAFKATEST_VERSION")
+	}
+	if o.Version == "" {
+		o.Version = Kafka4
+	}
+	o.Nodes = max(o.Nodes, 1)
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return nil, errors.New("a real Kafka needs Java 17 and Maven: make deps, or apt-get install openjdk-17-jre-headless maven")
+	}
+	jars, err := kafkaJars(ctx, o.Version)
+	if err != nil {
+		return nil, err
+	}
+	k := &Kafka{Version: o.Version}
+	if k.dir, err = os.MkdirTemp("", "outrider-kafka-"); err != nil {
+		return nil, err
+	}
+	controller, err := freePort()
+	if err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	for id := 1; id <= o.Nodes; id++ {
+		port, err := freePort()
+		if err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
+		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), jars: jars, java: java, heap: "-Xmx384m"}
+		if err := n.format(ctx, loopback(controller), o); err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
+		k.Nodes = append(k.Nodes, n)
+	}
+	for _, n := range k.Nodes {
+		if err := n.launch(); err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
+	}
+	if err := k.awaitBrokers(ctx, len(k.Nodes)); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// NewKafka starts a cluster for one test.
+func NewKafka(t testing.TB, o KafkaOptions) *Kafka {
+	t.Helper()
+	k, err := StartKafka(t.Context(), o)
+	if err != nil {
+		t.Fatalf("start Kafka: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Errorf("stop Kafka: %v", err)
+		}
+	})
+	return k
+}
+
+// kafkaJars gives the folder with a version's jars, fetched once by Maven.
+func kafkaJars(ctx context.Context, version string) (string, error) {
+	base, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(base, "kafka-"+version)
+	unlock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(filepath.Join(dir, ".complete")); err == nil {
+		return dir, nil
+	}
+	mvn, err := exec.LookPath("mvn")
+	if err != nil {
+		return "", fmt.Errorf("the jars of Apache Kafka %s are fetched by Maven, which is missing: make deps, or apt-get install maven", version)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	pom := filepath.Join(dir, "pom.xml")
+	if err := os.WriteFile(pom, kafkaPOM, 0o644); err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, mvn, "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-Dkafka.version="+version, "-DoutputDirectory="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("fetch Apache Kafka %s by Maven: %w\n%s", version, err, bytes.TrimSpace(out))
+	}
+	return dir, os.WriteFile(filepath.Join(dir, ".complete"), nil, 0o644)
+}
+
+// format writes a node's settings and makes its storage.
+func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOptions) error {
+	replicas := fmt.Sprint(min(o.Nodes, 3))
+	settings := map[string]string{
+		"node.id": fmt.Sprint(n.ID), "process.roles": "broker", "controller.quorum.voters": "1@" + controller,
+		"controller.listener.names": "CONTROLLER", "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"listeners": "PLAINTEXT://" + n.Addr, "advertised.listeners": "PLAINTEXT://" + n.Addr,
+		"log.dirs": filepath.Join(n.dir, "data"), "auto.create.topics.enable": "false",
+		"offsets.topic.replication.factor": replicas, "offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "0",
+		"transaction.state.log.replication.factor": replicas, "transaction.state.log.min.isr": "1", "transaction.state.log.num.partitions": "3",
+		"default.replication.factor": replicas, "min.insync.replicas": "1", "num.network.threads": "2", "num.io.threads": "4",
+		"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500", "replica.lag.time.max.ms": "3000",
+		"controlled.shutdown.enable": "false", "log.cleaner.dedupe.buffer.size": "4194304",
+	}
+	if n.ID == 1 {
+		settings["process.roles"] = "broker,controller"
+		settings["listeners"] += ",CONTROLLER://" + controller
+	}
+	for k, v := range o.Settings {
+		settings[k] = v
+	}
+	lines := make([]string, 0, len(settings))
+	for k, v := range settings {
+		lines = append(lines, k+"="+v)
+	}
+	slices.Sort(lines)
+	if err := os.MkdirAll(n.dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(n.properties(), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		return err
+	}
+	const cluster = "MkU3OEVBNTcwNTJENDM2Qk" // any base64 UUID
+	out, err := exec.CommandContext(ctx, n.java, append(n.javaArgs(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", n.properties())...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("format the storage of Kafka node %d: %w\n%s", n.ID, err, out)
+	}
+	return nil
+}
+
+func (n *KafkaNode) properties() string { return filepath.Join(n.dir, "server.properties") }
+
+// javaArgs make a broker that starts fast and stays small.
+func (n *KafkaNode) javaArgs() []string {
+	return []string{
+		n.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(n.jars, "*"),
+	}
+}
+
+func (n *KafkaNode) launch() error {
+	log, err := os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(n.java, append(n.javaArgs(), "kafka.Kafka", n.properties())...)
+	cmd.Stdout, cmd.Stderr = log, log
+	n.proc, err = start(cmd)
+	return err
+}
+
+// Start runs a stopped node again on its data and port, and returns when it answers.
+func (n *KafkaNode) Start(ctx context.Context) error {
+	if err := n.launch(); err != nil {
+		return err
+	}
+	return n.await(ctx)
+}
+
+// await waits until the node answers as a broker.
+func (n *KafkaNode) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(n.Addr))
+		if err != nil {
+			return err
+		}
+		ask, done := context.WithTimeout(ctx, 2*time.Second)
+		meta, err := kadm.NewClient(cl).BrokerMetadata(ask)
+		done()
+		cl.Close()
+		if err == nil && slices.Contains(meta.Brokers.NodeIDs(), int32(n.ID)) {
+			return nil
+		}
+		if ctx.Err() != nil || !n.proc.running() {
+			log, _ := os.ReadFile(filepath.Join(n.dir, "log"))
+			return fmt.Errorf("Kafka node %d does not answer: %w\n%s", n.ID, err, log)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// awaitBrokers waits until every node answers.
+func (k *Kafka) awaitBrokers(ctx context.Context, _ int) error {
+	for _, n := range k.Nodes {
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kill ends the node as kill -9 does.
+func (n *KafkaNode) Kill() { n.proc.signal(syscall.SIGKILL); <-n.proc.done }
+
+// Stop ends it in order.
+func (n *KafkaNode) Stop() error { return n.proc.stop(syscall.SIGTERM, 30*time.Second) }
+
+// Pause freezes it, and Resume lets it go on.
+func (n *KafkaNode) Pause()  { n.proc.signal(syscall.SIGSTOP) }
+func (n *KafkaNode) Resume() { n.proc.signal(syscall.SIGCONT) }
+
+// PID is the node's process.
+func (n *KafkaNode) PID() int { return n.proc.cmd.Process.Pid }
+
+// Brokers are the addresses of all nodes.
+func (k *Kafka) Brokers() []string {
+	addrs := make([]string, len(k.Nodes))
+	for i, n := range k.Nodes {
+		addrs[i] = n.Addr
+	}
+	return addrs
+}
+
+// Close kills the cluster and removes its data.
+func (k *Kafka) Close() error {
+	for _, n := range k.Nodes {
+		if n.proc != nil && n.proc.running() {
+			n.proc.signal(syscall.SIGKILL)
+			<-n.proc.done
+		}
+	}
+	return os.RemoveAll(k.dir)
+}
+
+// CreateTopic makes a topic; config may be nil.
+func (k *Kafka) CreateTopic(t testing.TB, name string, partitions int32, replicas int16, config map[string]string) {
+	t.Helper()
+	CreateTopic(t, k.Brokers(), name, partitions, replicas, config)
+}
