@@ -76,7 +76,9 @@ func New(cfg Config) *Relay {
 	if cfg.Drain == 0 {
 		cfg.Drain = 30 * time.Second
 	}
-	return &Relay{cfg: cfg, state: Starting, since: time.Now(), ends: make(map[string]int64)}
+	r := &Relay{cfg: cfg, state: Starting, since: time.Now(), ends: make(map[string]int64)}
+	r.lag.sample(r.since, 0) // until the server is seen, anything may have been committed since now
+	return r
 }
 
 // Run relays until ctx ends, then drains. It returns nil after a clean stop, ErrDrain after one that was not, a *Blocked
@@ -135,9 +137,10 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 	case err == nil, errors.Is(err, errStandby):
 		return false, nil
 	}
-	r.note(classOf(err), err)
+	if repeated := r.note(classOf(err), err); !repeated {
+		r.cfg.Log.Warn().Err(err).Msg("session ended; the next one starts from the checkpoint, and is tried until it succeeds")
+	}
 	r.setState(Degraded, err.Error())
-	r.cfg.Log.Warn().Err(err).Msg("session ended; the next one starts from the checkpoint")
 	return false, nil
 }
 
@@ -190,10 +193,13 @@ func (r *Relay) hasRun() bool {
 	return r.everRan
 }
 
-func (r *Relay) note(class string, err error) {
+// note keeps the last error, and says whether the one before was the same and no session has streamed since.
+func (r *Relay) note(class string, err error) (repeated bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	repeated = r.state == Degraded && r.reason == err.Error()
 	r.lastError = &ErrorStatus{At: time.Now().UTC(), Class: class, Message: err.Error()}
+	return repeated
 }
 
 // setState changes the state; the time of the change stays while it is the same.

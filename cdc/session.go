@@ -36,6 +36,10 @@ type session struct {
 	sink      Sink
 	tracker   checkpoint.Tracker
 
+	// The saver's.
+	looked  time.Time // when publication, tables and role were last looked at
+	concern string    // what was found wrong with them
+
 	// The reader's.
 	decoder        decoder.Decoder
 	start          lsn    // the checkpoint: transactions that committed below it are skipped
@@ -145,6 +149,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	if s.facts, err = preflight(ctx, s.control, &s.cfg.Postgres); err != nil {
 		return err
 	}
+	s.looked = time.Now()
 	for _, warning := range s.facts.warnings {
 		s.log.Warn().Msg(warning.String())
 	}

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,9 +37,39 @@ func (s *session) watch(ctx context.Context) error {
 		return s.slotGone("it was dropped while it was being read")
 	}
 	s.facts.slot = slot
+	if time.Since(s.looked) > lookInterval {
+		if err := s.lookAgain(ctx); err != nil {
+			return err
+		}
+	}
 	s.relay.lag.sample(time.Now(), end)
 	s.relay.setServer(s.facts, end)
 	s.showState(end)
+	return nil
+}
+
+// lookInterval is the time between two looks at publication, tables and role while the relay runs.
+const lookInterval = time.Minute
+
+// lookAgain finds what was changed under the running relay: a publication that lost its table, a table that was swapped for
+// another, a privilege that was revoked. Rows may be missing from the stream then, which nothing else would show.
+func (s *session) lookAgain(ctx context.Context) error {
+	now, err := preflight(ctx, s.control, &s.cfg.Postgres)
+	var found findings
+	if err != nil && !errors.As(err, &found) {
+		return err
+	}
+	if err == nil && now.publication == nil {
+		found = missingPublication(&s.cfg.Postgres)
+	}
+	concern := ""
+	if len(found) > 0 {
+		concern = found.Error()
+	}
+	if concern != s.concern && concern != "" {
+		s.log.Warn().Msg(concern)
+	}
+	s.concern, s.looked = concern, time.Now()
 	return nil
 }
 
@@ -54,6 +85,8 @@ func (s *session) showState(end lsn) {
 		s.relay.setState(Starting, "waiting for Kafka"+s.trouble())
 	case trouble != "":
 		s.relay.setState(Degraded, trouble)
+	case s.concern != "":
+		s.relay.setState(Degraded, s.concern)
 	case limit > 0 && retained > limit:
 		s.relay.setState(Degraded, fmt.Sprintf("the slot holds back %d bytes of WAL, more than %d (postgres.max_retained_wal)", retained, limit))
 	default:
