@@ -59,9 +59,9 @@ type cluster struct {
 	t    testing.TB
 	open atomic.Int32 // connections
 
-	cutAnswer  atomic.Bool // the next answer is lost, and its connection
-	cutRequest atomic.Bool // the next large request arrives by half
-	stalled    atomic.Pointer[chan struct{}]
+	cutAnswer  atomic.Bool                   // the next answer is lost, and its connection
+	cutRequest atomic.Bool                   // the next large request arrives by half
+	stalled    atomic.Pointer[chan struct{}] // while set, nothing is read
 }
 
 // link is a broker's end of a connection.
@@ -198,12 +198,14 @@ func (l *logs) with(s string) (lines []string) {
 // shards is a table whose rows say which partition they belong to.
 var shards = table("shards", "id", oidInt8, "topic", oidText, "shard", oidInt4, "key", oidText, "payload", oidText)
 
+var shardRouting = Routing{Topic: "${topic}", Columns: map[string]string{"partition": "shard", "key": "key"}}
+
 func newSession(t testing.TB, c *cluster, change ...func(*Config)) *session {
 	t.Helper()
 	s := &session{t: t, c: c, logs: &logs{}, ended: make(chan struct{}), sent: make(map[string]map[int32][]uint64)}
 	cfg := Config{
 		Name: "test", Brokers: c.ListenAddrs(), Log: zerolog.New(s.logs),
-		Routing: Routing{Topic: "${topic}", Columns: map[string]string{"partition": "shard", "key": "key"}},
+		Routing: shardRouting,
 	}
 	cfg.Conn.Timeout = 10 * time.Second
 	for _, f := range change {

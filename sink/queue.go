@@ -123,12 +123,14 @@ func (q *queue) next(now time.Time, flush bool) *batch {
 	if !q.ready || q.rewind || q.refused != nil || q.inFlight >= maxInFlight || !q.proven && q.inFlight > 0 || now.Before(q.retryAt) {
 		return nil
 	}
-	for _, b := range q.batches {
+	// Counted from the first unacked batch on, also over acked ones: a broker forgets a batch after the fifth behind it,
+	// and then takes its repetition for a gap.
+	for _, b := range q.batches[:min(len(q.batches), maxInFlight)] {
 		if !b.inFlight && !b.acked {
 			return b
 		}
 	}
-	if !flush || q.open.count() == 0 {
+	if !flush || q.open.count() == 0 || len(q.batches) >= maxInFlight {
 		return nil
 	}
 	q.close()
