@@ -228,19 +228,24 @@ func (l *leader) answered(parcels []parcel, answer protocol.Message, err error) 
 		l.mutedUntil = now.Add(time.Duration(res.ThrottleTimeMs) * time.Millisecond)
 	}
 	for _, p := range parcels {
+		q := p.queue
 		p.batch.inFlight = false
-		p.queue.inFlight--
-		part := partitionAnswer(res, p.queue)
+		q.inFlight--
+		part := partitionAnswer(res, q)
 		switch {
 		case err == nil && part == nil:
-			k.failLocked(fmt.Errorf("%s, %s/%d: %w", l.subject(), p.queue.topic.name, p.queue.partition, errUnanswered))
+			k.failLocked(fmt.Errorf("%s, %s: %w", l.subject(), q, errUnanswered))
 		case err != nil && broker.KindOf(err) == broker.KindSettings:
-			k.failLocked(fmt.Errorf("%s, %s: %w", l.subject(), p.queue, err)) // it never left: trying again is no use
+			k.failLocked(fmt.Errorf("%s, %s: %w", l.subject(), q, err)) // it never left: trying again is no use
 		case err != nil:
 			k.cfg.Stats.retried("lost")
-			p.queue.later(now)
+			q.later(now)
 		default:
 			k.settle(p, part, now)
+		}
+		k.divideWhenQuiet(q)
+		if q.leader != nil && q.leader != l { // it has waited for the answers that its predecessor owed
+			q.leader.wakeUp()
 		}
 	}
 }

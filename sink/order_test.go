@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -174,6 +175,51 @@ func TestOrderOutlivesLeadersThatMove(t *testing.T) {
 			}
 		}
 		movers.Wait()
+	}
+	s.drain()
+	s.checkDelivered("a")
+}
+
+// The old leader acks after the queue has moved on: what is behind must not wait for a chance to be looked at.
+func TestAnswerOfAFormerLeaderWakesTheNewOne(t *testing.T) {
+	s := newIdle(t, 1)
+	q, before, after := s.topics["a"].queues[0], s.newLeader(1), s.newLeader(2)
+	s.follow(q, before)
+	s.batch("a", 0, 1, 10)
+	s.batch("a", 0, 1, 10)
+	sent := s.gatherAll(before)
+	s.follow(q, after)
+	if more := s.gatherAll(after); len(sent) != 1 || len(more) != 0 {
+		t.Fatalf("%d batches are sent to the old leader and %d to the new one, not 1 and 0", len(sent), len(more))
+	}
+	s.answer(before, sent[0], 0)
+	select {
+	case <-after.wake:
+	default:
+		t.Fatal("the new leader is not told that it may send")
+	}
+	if more := s.gatherAll(after); len(more) != 1 {
+		t.Fatalf("%d batches are sent to the new leader, not 1", len(more))
+	}
+}
+
+// Everything behind the refused batch is lost with the connection, and still the refused one has to be dealt with.
+func TestRefusedBatchIsDividedAfterALostConnection(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "a"))
+	s := proven(t, c)
+	c.Fault(produceFault("a", 0, 87, 1))
+	requests := 0
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		switch requests++; requests {
+		case 1:
+			s.until("all are in flight", func() bool { return s.topics["a"].queues[0].inFlight == 4 })
+		case 2:
+			return nil, errors.New("hang up"), true
+		}
+		return nil, nil, false
+	})
+	for range 4 {
+		s.batch("a", 0, 10, 10)
 	}
 	s.drain()
 	s.checkDelivered("a")

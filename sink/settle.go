@@ -38,7 +38,6 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 	default:
 		k.failLocked(fmt.Errorf("produce to %s: %w", q, &answerError{a.ErrorCode, a.ErrorMessage}))
 	}
-	k.divideWhenQuiet(q)
 }
 
 // topicRetry is the pace at which a topic that is unknown or forbidden is tried again: somebody has to mend it.
