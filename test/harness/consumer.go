@@ -97,13 +97,20 @@ func ReadAll(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
 // EndOffsets sums the ends of topics: the number of records, and markers, that were ever written.
 func EndOffsets(t testing.TB, brokers []string, topics ...string) int64 {
 	t.Helper()
-	ends, err := Admin(t, brokers).ListEndOffsets(t.Context(), topics...)
+	sum, err := endOffsets(t.Context(), Admin(t, brokers), topics)
 	if err != nil {
 		t.Fatalf("ends of %v: %v", topics, err)
 	}
-	var sum int64
-	ends.Each(func(o kadm.ListedOffset) { sum += max(0, o.Offset) })
 	return sum
+}
+
+func endOffsets(ctx context.Context, adm *kadm.Client, topics []string) (sum int64, err error) {
+	ends, err := adm.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return 0, err
+	}
+	ends.Each(func(o kadm.ListedOffset) { sum += max(0, o.Offset) })
+	return sum, nil
 }
 
 // Header gives the value of a record's last header of that name; empty when there is none.

@@ -127,4 +127,18 @@ func Eventually(t testing.TB, patience time.Duration, what string, check func() 
 	}
 }
 
+// Throughout checks again and again for as long as d that check returns nil, and fails the test when it does not.
+func Throughout(t testing.TB, d time.Duration, what string, check func() error) {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(began) < d {
+		if err := check(); err != nil {
+			t.Fatalf("%s: no longer after %s: %v", what, time.Since(began).Round(time.Millisecond), err)
+		}
+		<-tick.C
+	}
+}
+
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

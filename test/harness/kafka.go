@@ -35,6 +35,16 @@ type KafkaOptions struct {
 	Nodes int
 	// Settings are added to, and win over, the harness's own (server.properties).
 	Settings map[string]string
+	// Listeners are further ways into each node.
+	Listeners []KafkaListener
+}
+
+// KafkaListener is a way into a node beside the plain one.
+type KafkaListener struct {
+	Name     string // upper case; what server.properties know it by
+	Protocol string // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
+	// Proxy, where it is not nil, is what a node tells clients to connect to. It gets the listener as its target; one node only.
+	Proxy *Proxy
 }
 
 // Kafka is a running cluster.
@@ -47,8 +57,9 @@ type Kafka struct {
 
 // KafkaNode is one of its brokers.
 type KafkaNode struct {
-	ID   int
-	Addr string
+	ID        int
+	Addr      string
+	Listeners map[string]string // addresses of the further listeners, by name
 
 	dir  string
 	jars string
@@ -88,6 +99,9 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 			return nil, errors.Join(err, k.Close())
 		}
 		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), jars: jars, java: java, heap: "-Xmx384m"}
+		if err := n.listen(o.Listeners); err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
 		if err := n.format(ctx, loopback(controller), o); err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
@@ -152,6 +166,22 @@ func kafkaJars(ctx context.Context, version string) (string, error) {
 	return dir, os.WriteFile(filepath.Join(dir, ".complete"), nil, 0o644)
 }
 
+// listen chooses ports for the further listeners.
+func (n *KafkaNode) listen(listeners []KafkaListener) error {
+	n.Listeners = make(map[string]string, len(listeners))
+	for _, l := range listeners {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		n.Listeners[l.Name] = loopback(port)
+		if l.Proxy != nil {
+			l.Proxy.SetTarget(loopback(port))
+		}
+	}
+	return nil
+}
+
 // format writes a node's settings and makes its storage.
 func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOptions) error {
 	replicas := fmt.Sprint(min(o.Nodes, 3))
@@ -169,6 +199,15 @@ func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOption
 	if n.ID == 1 {
 		settings["process.roles"] = "broker,controller"
 		settings["listeners"] += ",CONTROLLER://" + controller
+	}
+	for _, l := range o.Listeners {
+		advertised := n.Listeners[l.Name]
+		if l.Proxy != nil {
+			advertised = l.Proxy.Addr()
+		}
+		settings["listeners"] += "," + l.Name + "://" + n.Listeners[l.Name]
+		settings["advertised.listeners"] += "," + l.Name + "://" + advertised
+		settings["listener.security.protocol.map"] += "," + l.Name + ":" + l.Protocol
 	}
 	for k, v := range o.Settings {
 		settings[k] = v

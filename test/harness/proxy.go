@@ -14,6 +14,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	target  string
 	conns   map[net.Conn]net.Conn // both ends of each connection, by the client's
+	frozen  map[net.Conn]bool     // those of them that are half-open for ever
 	flow    *sync.Cond            // of mu: stalled has changed
 	stalled bool
 	refuse  bool
@@ -29,7 +30,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("proxy: %v", err)
 	}
-	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]net.Conn)}
+	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]net.Conn), frozen: make(map[net.Conn]bool)}
 	p.flow = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
@@ -45,6 +46,15 @@ func (p *Proxy) SetTarget(addr string) { p.set(func() { p.target = addr }) }
 // Stall makes every connection, present and future, a half-open one: it stays up, and nothing passes. Resume lets all go on.
 func (p *Proxy) Stall()  { p.set(func() { p.stalled = true }) }
 func (p *Proxy) Resume() { p.set(func() { p.stalled = false }) }
+
+// Freeze makes every present connection a half-open one for ever, as a router that lost its state does; new ones work.
+func (p *Proxy) Freeze() {
+	p.set(func() {
+		for client := range p.conns {
+			p.frozen[client] = true
+		}
+	})
+}
 
 // Refuse makes new connections end at once; Accept takes them again.
 func (p *Proxy) Refuse() { p.set(func() { p.refuse = true }) }
@@ -104,7 +114,7 @@ func (p *Proxy) pass(from, to, key net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		for p.stalled && !p.closed {
+		for (p.stalled || p.frozen[key]) && !p.closed {
 			p.flow.Wait()
 		}
 		delay := p.delay
@@ -123,7 +133,10 @@ func (p *Proxy) pass(from, to, key net.Conn) {
 	}
 	_ = from.Close()
 	_ = to.Close()
-	p.set(func() { delete(p.conns, key) })
+	p.set(func() {
+		delete(p.conns, key)
+		delete(p.frozen, key)
+	})
 }
 
 func (p *Proxy) close() {

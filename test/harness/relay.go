@@ -46,6 +46,27 @@ var build = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
+// Command runs the binary to its end, with env as all its settings beside args, and gives what it wrote and its exit code.
+func Command(t testing.TB, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	bin, err := Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Dir = t.TempDir() // where no outrider.yaml is found
+	cmd.Env = append(withoutSettings(os.Environ()), env...)
+	var out, log strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &log
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		t.Fatalf("outrider %s: %v\n%s", strings.Join(args, " "), err, log.String())
+	}
+	return out.String(), log.String(), cmd.ProcessState.ExitCode()
+}
+
 // RelayOptions are the settings of a relay under test.
 type RelayOptions struct {
 	Name     string // zero: orders
