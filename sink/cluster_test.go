@@ -165,7 +165,7 @@ type session struct {
 	logs  *logs
 	stop  context.CancelFunc
 	ended chan struct{}
-	err   error // of Run, once ended is closed
+	ran   error // what Run returned, once ended is closed
 
 	next uint64
 	sent map[string]map[int32][]uint64 // topic -> partition -> numbers
@@ -236,7 +236,7 @@ func (s *session) run() {
 	s.stop = cancel
 	go func() {
 		defer close(s.ended)
-		s.err = s.Run(ctx)
+		s.ran = s.Run(ctx)
 	}()
 	s.t.Cleanup(s.end)
 }
@@ -324,10 +324,10 @@ func (s *session) fails() error {
 	case <-time.After(enough):
 		s.t.Fatalf("the session goes on (trouble: %s)", s.Trouble())
 	}
-	if s.err == nil || errors.Is(s.err, context.Canceled) {
-		s.t.Fatalf("Run ended with %v", s.err)
+	if s.ran == nil || errors.Is(s.ran, context.Canceled) {
+		s.t.Fatalf("Run ended with %v", s.ran)
 	}
-	return s.err
+	return s.ran
 }
 
 // until waits for a state that only the sink's own fields show.

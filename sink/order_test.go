@@ -15,15 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// firstSequence gives the sequence number of a produce request's only batch.
-func firstSequence(req kmsg.Request) int32 {
-	var b kmsg.RecordBatch
-	if err := b.ReadFrom(req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records); err != nil {
-		panic(err)
-	}
-	return b.FirstSequence
-}
-
 // proven makes a session whose partition 0 of topic a has acked a record, so that five batches may be in flight.
 func proven(t *testing.T, c *cluster, change ...func(*Config)) *session {
 	t.Helper()

@@ -92,7 +92,8 @@ func (k *Kafka) divideWhenQuiet(q *queue) {
 			return
 		}
 	} else if r.code == codeMessageTooLarge || r.code == codeRecordListTooLarge {
-		q.topic.batchBytes = max(r.batch.wire.Len()/2, smallestBuffer)
+		// A batch that was filled before the last one shrank may still be larger.
+		q.topic.batchBytes = min(q.topic.batchBytes, max(r.batch.wire.Len()/2, smallestBuffer))
 	}
 	for _, part := range parts {
 		k.buffers.inUse += int64(cap(part.memory()))
@@ -154,9 +155,10 @@ func (k *Kafka) condemn(q *queue, r *refusal) bool {
 	return true
 }
 
-// identify takes position and id from a record's headers.
+// identify takes position and id from a record's headers: the first id, for a row may bring a header of that name.
 func (p *Poison) identify(rec record.Record) {
-	for _, h := range rec.Headers {
+	for i := len(rec.Headers) - 1; i >= 0; i-- {
+		h := &rec.Headers[i]
 		switch string(h.Key) {
 		case string(headerID):
 			p.ID = string(h.Value)

@@ -1,0 +1,166 @@
+package sink
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// hates answers every batch that holds a record whose key is bad with code. Where named is set it names the record
+// (record_errors), else it refuses the batch.
+func (c *cluster) hates(bad string, code int16, named bool) {
+	c.ControlKey(int16(kmsg.Produce), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		req := kreq.(*kmsg.ProduceRequest)
+		part := req.Topics[0].Partitions[0]
+		var b kmsg.RecordBatch
+		if err := b.ReadFrom(part.Records); err != nil {
+			return nil, err, true
+		}
+		index := int32(-1)
+		for i, raw := 0, b.Records; i < int(b.NumRecords); i++ {
+			var r kmsg.Record
+			if err := r.ReadFrom(raw); err != nil {
+				return nil, err, true
+			}
+			if string(r.Key) == bad {
+				index = int32(i)
+			}
+			raw = raw[len(r.AppendTo(nil)):]
+		}
+		if index < 0 {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.ProduceResponse)
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic = req.Topics[0].Topic
+		answer := kmsg.NewProduceResponseTopicPartition()
+		answer.Partition, answer.ErrorCode = part.Partition, code
+		if named {
+			e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
+			e.RelativeOffset = index
+			answer.ErrorRecords = append(answer.ErrorRecords, e)
+		}
+		topic.Partitions = append(topic.Partitions, answer)
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+}
+
+func TestOneBadRecordAmongAThousand(t *testing.T) {
+	const bad = 777
+	for _, c := range []struct {
+		name  string
+		code  int16
+		named bool
+	}{
+		{"too large", 10, false},
+		{"too large and named", 10, true},
+		{"list too large", 18, false},
+		{"invalid timestamp and named", 32, true},
+		{"invalid", 87, false},
+		{"invalid and named", 87, true},
+	} {
+		for _, policy := range []Policy{Stop, Skip} {
+			t.Run(c.name+", "+string(policy), func(t *testing.T) {
+				t.Parallel()
+				kafka := newCluster(t, kfake.SeedTopics(1, "a"))
+				kafka.hates("key-777", c.code, c.named)
+				s := startSession(t, kafka, func(cfg *Config) { cfg.OnPoison = policy })
+				for range 10 {
+					s.batch("a", 0, 100, 20)
+				}
+				s.Begin()
+				s.End()
+				if policy == Skip {
+					s.drain()
+					s.checkDelivered("a", bad)
+					if n := s.cfg.Stats.Poison(); n != 1 || len(s.logs.with(`"id":"777"`)) != 1 {
+						t.Errorf("%d poison events are counted, logged: %q", n, s.logs.with("777"))
+					}
+					return
+				}
+				go func() { _ = s.Drain(t.Context()) }()
+				err := s.fails()
+				var p *Poison
+				if !errors.As(err, &p) || p.ID != "777" || !strings.HasSuffix(p.Position, "1:0/64:777") || p.Where != "partition a/0" || !strings.Contains(p.Reason, errorName(c.code)) {
+					t.Fatalf("Run ended with %#v", err)
+				}
+				if oldest := s.Oldest(); oldest > bad {
+					t.Errorf("the oldest unacked number is %d, beyond the poison event's %d", oldest, bad)
+				}
+				for _, r := range kafka.read("a")[0] {
+					if n, _, _ := strings.Cut(string(r.Value), " "); len(n) == 3 && n >= "777" {
+						t.Fatalf("record %s is behind the poison event, and was sent", n)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestRowsThatCannotBeRoutedMeetThePolicy(t *testing.T) {
+	for _, policy := range []Policy{Stop, Skip} {
+		s := newIdle(t, 3, func(cfg *Config) { cfg.OnPoison = policy; cfg.Log = cfg.Log.Output(&logs{}) })
+		for reason, e := range map[string]error{
+			"beyond the 3":    s.tryAppend("a", 3, 10),
+			"outside [a-zA-Z": s.tryAppend("an order", 0, 10),
+		} {
+			var p *Poison
+			switch {
+			case policy == Skip && e != nil:
+				t.Errorf("%s: error %v under skip", reason, e)
+			case policy == Stop && (!errors.As(e, &p) || p.ID != "0" || p.Position != "1:0/64:0" || !strings.Contains(p.Reason, reason) || p.Where != "table public.shards"):
+				t.Errorf("%s: error %v under stop", reason, e)
+			}
+		}
+		if n := s.cfg.Stats.Poison(); n != 2 {
+			t.Errorf("%d poison events are counted, not 2", n)
+		}
+		if records, _ := s.InFlight(); records != 0 || s.next != 0 {
+			t.Errorf("%d records were taken", records)
+		}
+	}
+}
+
+// A row may carry a header named id; the event's own comes first.
+func TestPoisonIsNamedByTheEventsOwnID(t *testing.T) {
+	s := newIdle(t, 1)
+	s.cfg.Routing = Routing{}
+	r := newTestRouter(t, Routing{})
+	if err := r.route(event(ownTable, "own", "order", "42", "X", "{}", `{"id": "forged"}`), commitTime); err != nil {
+		t.Fatal(err)
+	}
+	var p Poison
+	if p.identify(r.rec); p.ID != "own" {
+		t.Errorf("the event is called %q", p.ID)
+	}
+}
+
+// Batches that were filled before the first refusal must not make later ones large again.
+func TestRefusedSizesOnlyShrink(t *testing.T) {
+	s := newIdle(t, 1)
+	a := s.topics["a"]
+	q, l := a.queues[0], s.newLeader(1)
+	s.follow(q, l)
+	q.proven = true
+	for range 3 {
+		s.batch("a", 0, 100, 1000)
+	}
+	for last := a.batchBytes; len(q.batches) < 40; last = a.batchBytes {
+		sent := s.gatherAll(l)
+		for i, p := range sent {
+			s.answer(l, p, []int16{0, 10}[min(1, max(0, p.batch.count()-9+i))])
+		}
+		if a.batchBytes > last {
+			t.Fatalf("batches of %d bytes are made after %d were refused", a.batchBytes, last)
+		}
+		if q.empty() {
+			break
+		}
+	}
+}
+
