@@ -239,11 +239,12 @@ func (l *leader) answered(parcels []parcel, answer protocol.Message, err error) 
 			k.failLocked(fmt.Errorf("%s, %s: %w", l.subject(), q, err)) // it never left: trying again is no use
 		case err != nil:
 			k.cfg.Stats.retried("lost")
+			p.batch.unsure = true
 			q.later(now)
 		default:
 			k.settle(p, part, now)
 		}
-		k.divideWhenQuiet(q)
+		k.whenQuiet(q, now)
 		if q.leader != nil && q.leader != l { // it has waited for the answers that its predecessor owed
 			q.leader.wakeUp()
 		}

@@ -32,7 +32,26 @@ func (k *Kafka) abandon(t *topic, why string) {
 	k.checkIdle()
 }
 
-// giveUp lets policy decide about a held row.
+// abandonQueue gives up the unacked rows of a partition of such a topic. The broker has taken none of them, so the rows
+// after them get their sequence numbers.
+func (k *Kafka) abandonQueue(q *queue) {
+	if !k.certain(q) {
+		return
+	}
+	if q.open.count() > 0 {
+		q.close()
+	}
+	seq := q.batches[0].seq
+	for _, b := range q.batches {
+		k.takeBack(b, func(_ int, rec *record.Record) { k.giveUp(rec, q.topic, errorName(q.barredCode)) })
+	}
+	q.batches = nil
+	q.renumber(seq)
+	k.checkIdle()
+	k.regrow(q.topic)
+}
+
+// giveUp lets policy decide about a row that waits.
 func (k *Kafka) giveUp(rec *record.Record, t *topic, why string) {
 	k.cfg.Stats.poisoned(k.cfg.OnPoison)
 	p := &Poison{Where: "topic " + t.name, Reason: why}
@@ -47,15 +66,23 @@ func (k *Kafka) giveUp(rec *record.Record, t *topic, why string) {
 
 // eachHeld reads the rows of one batch of a lobby back, and frees its memory.
 func (k *Kafka) eachHeld(h *heldBatch, f func(heldRow, *record.Record)) {
-	b := batch{builder: h.builder}
-	wire, err := b.builder.Seal(record.None)
+	k.takeBack(&batch{builder: h.builder}, func(i int, rec *record.Record) { f(h.rows[i], rec) })
+}
+
+// takeBack reads the rows of a batch that will not be sent, and frees its memory.
+func (k *Kafka) takeBack(b *batch, f func(i int, rec *record.Record)) {
+	var err error
+	if !b.sealed {
+		b.wire, err = b.builder.Seal(record.None)
+		b.sealed = err == nil
+	}
 	if err == nil {
-		err = wire.Records(func(i int, rec record.Record) bool { f(h.rows[i], &rec); return true })
+		err = b.wire.Records(func(i int, rec record.Record) bool { f(i, &rec); return true })
 	}
 	if err != nil {
-		k.failLocked(fmt.Errorf("read held rows back: %w", err))
+		k.failLocked(fmt.Errorf("read unsent rows back: %w", err))
 		return
 	}
-	k.buffers.put(wire.Wire())
+	k.buffers.put(b.memory())
 	k.room.Signal()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -164,3 +165,74 @@ func TestRefusedSizesOnlyShrink(t *testing.T) {
 	}
 }
 
+// An attempt whose outcome is unknown may have been appended. If the batch then counts as poison, the next one gets its
+// sequence numbers, and the broker takes it for a repetition: lost, and acked.
+func TestPoisonAfterAnUnknownOutcomeEndsTheSession(t *testing.T) {
+	for name, fail := range map[string]func(*session, *leader, parcel){
+		"time-out":        func(s *session, l *leader, p parcel) { s.answer(l, p, 7) },
+		"connection lost": func(_ *session, l *leader, p parcel) { l.answered([]parcel{p}, nil, errors.New("reset")) },
+	} {
+		s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison = Skip })
+		q, l := s.topics["a"].queues[0], s.newLeader(1)
+		s.follow(q, l)
+		s.batch("a", 0, 1, 10)
+		s.batch("a", 0, 1, 10)
+		fail(s, l, s.gatherAll(l)[0])
+		q.retryAt = time.Time{}
+		s.answer(l, s.gatherAll(l)[0], 10)
+		if s.err == nil || errors.As(s.err, new(*Poison)) {
+			t.Errorf("%s: the session ends with %v", name, s.err)
+		}
+	}
+}
+
+// A topic that may not be written any more: its rows are given up after topics.wait under skip, and never under stop.
+func TestForbiddenTopicIsGivenUpUnderSkip(t *testing.T) {
+	for _, policy := range []Policy{Stop, Skip} {
+		s := newIdle(t, 2, func(cfg *Config) { cfg.OnPoison = policy; cfg.Topics.Wait = time.Minute })
+		q, l := s.topics["a"].queues[0], s.newLeader(1)
+		s.follow(q, l)
+		s.append("a", 0, 10)
+		s.answer(l, s.gatherAll(l)[0], 0)
+		for range 3 {
+			s.batch("a", 0, 5, 10)
+		}
+		s.append("a", 0, 10)
+		refuse := func(after time.Duration) {
+			t.Helper()
+			q.retryAt = time.Time{}
+			if !q.barred.IsZero() {
+				q.barred = time.Now().Add(-after)
+			}
+			sent := s.gatherAll(l)
+			if len(sent) == 0 {
+				t.Fatal("nothing is tried")
+			}
+			for _, p := range sent {
+				s.answer(l, p, 29)
+			}
+		}
+		refuse(0)
+		refuse(59 * time.Second)
+		if records, _ := s.InFlight(); records != 16 {
+			t.Fatalf("%s: %d of 16 records are left before the time", policy, records)
+		}
+		refuse(61 * time.Second)
+		records, bytes := s.InFlight()
+		if policy == Stop {
+			if records != 16 || s.err != nil {
+				t.Fatalf("under stop %d of 16 records are left, %v", records, s.err)
+			}
+			continue
+		}
+		if records != 0 || bytes != 0 || s.Oldest() != ^uint64(0) || s.cfg.Stats.Poison() != 16 || s.err != nil {
+			t.Fatalf("%d records in %d bytes are left, oldest %d, %d counted, error %v", records, bytes, s.Oldest(), s.cfg.Stats.Poison(), s.err)
+		}
+		// What comes next is numbered as if nothing had been: the broker has seen none of it.
+		s.append("a", 0, 10)
+		q.retryAt = time.Time{}
+		if sent := s.gatherAll(l); len(sent) != 1 || sent[0].batch.seq != 1 {
+			t.Fatal("the queue does not go on from where the broker stands")
+		}
+	}
+}

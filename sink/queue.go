@@ -36,6 +36,9 @@ type queue struct {
 	rewind bool
 	// refused is the batch that the broker blames on its records; it is divided when nothing is in flight.
 	refused *refusal
+	// barred is since when, and by which code, the topic has been unknown or forbidden to this queue; zero after an ack.
+	barred     time.Time
+	barredCode int16
 	// retryAt is when sending may go on after failures, of which there were so many in a row.
 	retryAt  time.Time
 	failures int
@@ -54,6 +57,7 @@ type batch struct {
 	sealed   bool
 	inFlight bool
 	acked    bool
+	unsure   bool // an attempt went wrong after which the broker may have it all the same
 }
 
 // refusal is a broker's answer that blames records.

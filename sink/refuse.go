@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/segmentio/kafka-go/protocol/produce"
 
@@ -64,22 +65,41 @@ func (k *Kafka) refuse(q *queue, b *batch, a *produce.ResponsePartition) {
 	}
 }
 
-// divideWhenQuiet takes a refused batch apart once everything behind it has been answered: a batch of one record is
-// poison, of a larger one the parts are sent, until the record is named. The queue is then numbered anew from there.
-func (k *Kafka) divideWhenQuiet(q *queue) {
-	r := q.refused
-	if r == nil || q.inFlight > 0 || k.err != nil {
+// whenQuiet decides about a queue once everything in flight has been answered: about a batch that was refused, and about
+// all of it when its topic has been unknown or forbidden for longer than topics.wait, as policy says.
+func (k *Kafka) whenQuiet(q *queue, now time.Time) {
+	if q.inFlight > 0 || len(q.batches) == 0 || k.err != nil {
 		return
 	}
+	refused := q.refused
 	q.refused = nil
-	if q.batches[0] != r.batch {
-		return // one before it failed too: both are sent again first
+	switch {
+	case refused != nil && q.batches[0] == refused.batch:
+		k.divide(q, refused)
+	case refused != nil:
+		// One before it failed too: both are sent again first.
+	case k.cfg.OnPoison == Skip && !q.barred.IsZero() && now.Sub(q.barred) > k.cfg.Topics.Wait:
+		k.abandonQueue(q)
 	}
-	for _, b := range q.batches[1:] {
-		if b.acked {
-			k.failLocked(fmt.Errorf("%s acked a batch behind one that it refused: the order is lost; the session starts over", q))
-			return
+}
+
+// certain says that Kafka holds nothing of q's unacked batches, so that their sequence numbers can be given to others. If
+// it cannot be known the session ends: a batch under numbers that the broker has seen would be lost, and acked.
+func (k *Kafka) certain(q *queue) bool {
+	for i, b := range q.batches {
+		if b.acked || i == 0 && b.unsure {
+			k.failLocked(fmt.Errorf("%s refuses a batch, and may hold it or one behind it all the same; the session starts over", q))
+			return false
 		}
+	}
+	return true
+}
+
+// divide takes a refused batch apart: a batch of one record is poison, of a larger one the parts are sent, until the
+// record is named. The queue is then numbered anew from there.
+func (k *Kafka) divide(q *queue, r *refusal) {
+	if !k.certain(q) {
+		return
 	}
 	parts, err := r.batch.divide(r.record)
 	if err != nil {

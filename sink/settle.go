@@ -20,12 +20,17 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 		k.acked(q, b, a.BaseOffset)
 	case classMetadata:
 		k.askRefresh()
+		b.unsure = true // a leader may have appended it, and lost its office before the others had it
 		k.postpone(q, a, now)
 	case classTopic:
 		k.askRefresh()
 		k.postpone(q, a, now)
 		q.retryAt = now.Add(topicRetry)
+		if q.barredCode = a.ErrorCode; q.barred.IsZero() {
+			q.barred = now
+		}
 	case classRetry:
+		b.unsure = true
 		k.postpone(q, a, now)
 	case classSequence:
 		if !q.rewind && q.refused == nil && q.batches[0] == b {
@@ -49,7 +54,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	q.proven = true
 	q.backoff.Reset()
 	q.failures = 0
-	q.retryAt = time.Time{}
+	q.retryAt, q.barred = time.Time{}, time.Time{}
 	k.troubles.clear(q.String())
 	for len(q.batches) > 0 && q.batches[0].acked {
 		b := q.batches[0]
