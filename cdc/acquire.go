@@ -19,8 +19,12 @@ func (s *session) takeSlot(ctx context.Context) error {
 	if err := migrations.EnsureCheckpoint(ctx, s.control); err != nil {
 		return fmt.Errorf("prepare schema outrider: %w", err)
 	}
-	_, known, err := checkpoint.Read(ctx, s.control, s.cfg.Name)
+	row, known, err := checkpoint.Read(ctx, s.control, s.cfg.Name)
 	if err != nil {
+		return err
+	}
+	s.generation = row.Generation
+	if err := s.heed(row); err != nil {
 		return err
 	}
 	if err := s.judgeSlot(known); err != nil {
@@ -123,9 +127,9 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	if err != nil {
 		return row, err
 	}
-	s.store, s.facts.slot = store, slot
+	s.store, s.facts.slot, s.generation = store, slot, store.Generation()
 	if first && !s.created {
 		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")
 	}
-	return row, s.judge(row)
+	return row, s.judge(&row)
 }

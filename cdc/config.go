@@ -59,7 +59,7 @@ type Postgres struct {
 // Sink delivers the events of one session. Begin, Append and End are called by one goroutine, the reader;
 // the other methods may be called by any.
 //
-// An error that has a method Blocked() (verdict, reason, advice string) is for a person to judge, see Blocked; one that has
+// An error that has a method Blocked() (verdict, reason, advice, option string) is for a person to judge, see Blocked; one that has
 // a method Permanent() bool which answers true cannot be cured by trying again.
 type Sink interface {
 	// Start gets what a session needs before anything is sent. While the sink's other side is away it goes on trying until ctx ends.
@@ -71,7 +71,7 @@ type Sink interface {
 	// Begin and End enclose the events of one block read from the stream, so that a sink hands over and locks by block, never by row.
 	Begin()
 	// Append takes an event, copying what it needs. Numbers increase. It blocks while the sink's bound on bytes in flight is used up,
-	// and returns an error when the session must end. taken is false for an event that Kafka holds already.
+	// and returns an error when the session must end. taken is false for an event that needs no ack: policy leaves it out, or Kafka holds it already.
 	Append(e *decoder.Event, number uint64) (taken bool, err error)
 	// Passed tells, after its last event, that a transaction is complete, and which number the next event will get.
 	Passed(p decoder.Position, next uint64) error

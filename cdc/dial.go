@@ -22,6 +22,9 @@ var sessionParameters = map[string]string{
 	"client_encoding":    "UTF8",
 }
 
+// Connect opens an ordinary connection to the database of a relay, with the session parameters that the relay itself uses.
+func Connect(ctx context.Context, pg *Postgres) (*pgx.Conn, error) { return dialControl(ctx, pg) }
+
 // dialControl opens an ordinary connection, for checkpoints or for listening.
 func dialControl(ctx context.Context, pg *Postgres) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(pg.URL)

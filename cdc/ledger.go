@@ -38,11 +38,24 @@ func (l *Ledger) AddProducer(ctx context.Context, id int64) error {
 	return l.s.ask(ctx, func(ctx context.Context) error { return l.s.store.AddProducerID(ctx, id) })
 }
 
-// EachPartition yields the partitions that this relay may have written, and from where on a restart has to look for what it wrote.
+// EachPartition yields the partitions that this relay may have written, and from where on a restart has to look for what it
+// wrote. Where a person has accepted that the past does not count any more, that is the present end: -1.
 func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFrom int64, owned bool)) {
+	forget := l.s.accepts(checkpoint.AcceptLoss) || l.s.accepts(checkpoint.AcceptNewCluster)
 	for _, p := range l.partitions {
+		if forget {
+			p.ScanFrom, p.Owned = -1, false
+		}
 		yield(p.Topic, p.ID, p.ScanFrom, p.Owned)
 	}
+}
+
+// SkipPosition is that of the event that a person decided to leave out; empty when there is none.
+func (l *Ledger) SkipPosition() string {
+	if l.s.accepts(checkpoint.SkipEvent) {
+		return l.s.decision.Position
+	}
+	return ""
 }
 
 // Register makes partitions durable; the slices have an element a partition.
@@ -61,5 +74,6 @@ func (l *Ledger) Above(timeline uint32, commit uint64) (above, possible bool) {
 	return at >= l.row.LSN, l.s.timelines.owner(at) == timeline && at < l.s.facts.walEnd
 }
 
-// Clean says that the session before stopped with everything delivered and stored.
-func (l *Ledger) Clean() bool { return l.row.Clean }
+// Complete says that nothing of ours can be in a part of a log that is gone: the session before stopped with everything
+// delivered and stored, or a person accepts repeats.
+func (l *Ledger) Complete() bool { return l.row.Clean || l.s.accepts(checkpoint.AcceptRepeats) }

@@ -9,16 +9,19 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outrider-relay/outrider/checkpoint"
 )
 
 // Relay follows one outbox and delivers it, session after session, until it is stopped.
 type Relay struct {
 	cfg Config
 
-	session atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
-	skipped atomic.Int64            // events below the checkpoint that Postgres sent again
-	beats   beats
-	lag     lagClock
+	attempts int                     // sessions begun; Run's
+	session  atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
+	skipped  atomic.Int64            // events below the checkpoint that Postgres sent again
+	beats    beats
+	lag      lagClock
 
 	mu        sync.Mutex
 	state     State
@@ -38,6 +41,8 @@ type Blocked struct {
 	Verdict string
 	// Reason says what was seen; Advice what to do.
 	Reason, Advice string
+	// Options are the actions among which a person may choose.
+	Options []checkpoint.Action
 	// Err is the error behind it, if there is one.
 	Err error
 }
@@ -94,7 +99,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if done, err := r.ended(ctx, err); done {
 			return err
 		}
-		if time.Since(began) > time.Minute || errors.Is(err, errStandby) {
+		if time.Since(began) > time.Minute || errors.Is(err, errStandby) || errors.Is(err, errUndecided) {
 			retry.Reset()
 		}
 		r.sleep(ctx, retry.NextBackOff())
@@ -103,6 +108,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// decisionPoll is how often a blocked relay looks whether somebody has decided.
+const decisionPoll = 2 * time.Second
 
 func newRetry() *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{
@@ -121,17 +129,16 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 	case ctx.Err() != nil:
 		return true, nil
 	case errors.As(err, &blocked):
-		r.note("blocked", err)
+		if !errors.Is(err, errUndecided) {
+			r.note("blocked", err)
+			r.cfg.Log.Error().Str("verdict", blocked.Verdict).Msg(err.Error())
+		}
 		r.setState(Halted, err.Error())
 		if r.cfg.ExitOnBlocked {
 			return true, err
 		}
-		r.cfg.Log.Error().Str("verdict", blocked.Verdict).Msg(err.Error())
-		for ctx.Err() == nil {
-			r.beats.beat("run")
-			r.sleep(ctx, time.Minute)
-		}
-		return true, nil
+		r.sleep(ctx, decisionPoll)
+		return ctx.Err() != nil, nil
 	case errors.As(err, &permanent) && permanent.Permanent() && !r.hasRun():
 		return true, err
 	case err == nil, errors.Is(err, errStandby):

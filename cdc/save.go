@@ -79,7 +79,7 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 	s.savingSince.Store(time.Now().UnixNano())
 	defer s.savingSince.Store(0)
 	err := s.ask(ctx, func(ctx context.Context) error {
-		return s.store.Save(ctx, checkpoint.Progress{LSN: safe, Timeline: s.timelines.current, Clean: clean})
+		return s.store.Save(ctx, checkpoint.Progress{LSN: safe, Timeline: s.timelines.owner(safe), Clean: clean})
 	})
 	if err != nil {
 		return err
@@ -89,6 +89,9 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 	s.stored.Store(uint64(safe))
 	s.confirmed.Store(uint64(safe)) // what is confirmed is what was stored, never what is merely safe
 	s.tellReport()
+	if err := s.settle(ctx, safe); err != nil {
+		return err
+	}
 	select {
 	case s.saved <- struct{}{}:
 	default:

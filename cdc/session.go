@@ -29,12 +29,16 @@ type session struct {
 	ears    *pgx.Conn  // only listens, so that a shutdown of the server is seen at once
 	repl    *replConn  // read half: read; write half: report
 
-	facts     facts
-	created   bool // the slot is new
-	timelines timelines
-	store     *checkpoint.Store
-	sink      Sink
-	tracker   checkpoint.Tracker
+	facts   facts
+	created bool // the slot is new
+
+	generation int64                // of the checkpoint row as last seen; 0: there is none
+	verdict    *checkpoint.Verdict  // that stood when the session began
+	decision   *checkpoint.Decision // about it, to be taken
+	timelines  timelines
+	store      *checkpoint.Store
+	sink       Sink
+	tracker    checkpoint.Tracker
 
 	// The saver's.
 	looked  time.Time // when publication, tables and role were last looked at
@@ -81,7 +85,12 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 	defer func() {
 		r.leave(s)
 		err = s.mendable(err)
+		var blocked *Blocked
+		if errors.As(err, &blocked) && s.control != nil {
+			s.record(blocked)
+		}
 	}()
+	r.attempts++
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
@@ -97,12 +106,16 @@ func (s *session) mendable(err error) error {
 	var found findings
 	var sink *sinkError
 	var judged interface {
-		Blocked() (verdict, reason, advice string)
+		Blocked() (verdict, reason, advice, option string)
 	}
 	switch {
 	case errors.As(err, &judged):
-		verdict, reason, advice := judged.Blocked()
-		return &Blocked{Verdict: verdict, Reason: reason, Advice: advice, Err: err}
+		verdict, reason, advice, option := judged.Blocked()
+		flag := "--" + option
+		if event, ok := judged.(interface{ At() string }); ok {
+			flag += " " + event.At()
+		}
+		return &Blocked{Verdict: verdict, Reason: reason, Advice: advice + ": " + s.resolve(flag), Options: []checkpoint.Action{checkpoint.Action(option)}, Err: err}
 	case err == nil || errors.As(err, &sink):
 		return err
 	case errors.As(err, &found), classifyPg(err) == pgConfig, classifyPg(err) == pgPublicationMissing:

@@ -144,14 +144,10 @@ func (s *session) wal(m walData) error {
 			s.relay.skipped.Add(1)
 			return nil
 		}
-		taken, err := s.sink.Append(&s.decoder.Event, s.next)
-		if err != nil {
+		if _, err := s.sink.Append(&s.decoder.Event, s.next); err != nil {
 			return asSink(err)
 		}
 		s.next++
-		if !taken {
-			s.relay.skipped.Add(1)
-		}
 	case decoder.KindCommit:
 		s.inTransaction = false
 		if err := s.sink.Passed(s.decoder.Event.Position, s.next); err != nil {

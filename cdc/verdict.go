@@ -3,24 +3,26 @@ package cdc
 import (
 	"fmt"
 
+	"github.com/jackc/pglogrepl"
+
 	"github.com/outrider-relay/outrider/checkpoint"
 )
 
 // The verdicts: what only a person can judge. A verdict releases the slot, and the relay stays up with the reason.
 
-// judgeSlot decides from what exists, before anything is taken or created.
+// judgeSlot decides from what exists, before anything is taken or created. known says that there is a checkpoint.
 func (s *session) judgeSlot(known bool) error {
 	pg, f := &s.cfg.Postgres, &s.facts
 	switch {
 	case f.slot != nil && f.slot.lost() != "":
 		return s.slotGone(f.slot.lost())
-	case f.slot == nil && known:
+	case f.slot == nil && known && !s.accepts(checkpoint.AcceptLoss):
 		return s.slotGone("it does not exist, though this relay has a checkpoint: it was dropped, or did not follow a failover")
-	case f.slot == nil && !pg.Create:
+	case f.slot == nil && !known && !pg.Create:
 		return findings{{
 			"slot " + pg.Slot + " does not exist", "the relay streams from it", "run outrider with postgres.create: true once, or create it: select pg_create_logical_replication_slot('" + pg.Slot + "', 'pgoutput')",
 		}}
-	case f.publication == nil && (f.slot != nil || !pg.Create):
+	case f.publication == nil && (f.slot != nil || known || !pg.Create):
 		return missingPublication(pg)
 	}
 	return nil
@@ -31,45 +33,88 @@ func (s *session) slotGone(why string) *Blocked {
 	return &Blocked{
 		Verdict: "gap",
 		Reason:  fmt.Sprintf("slot %s is gone: %s. What was committed after the checkpoint can no longer be read from the WAL", s.cfg.Postgres.Slot, why),
-		Advice: fmt.Sprintf("compare table and topic from the checkpoint on (select lsn from outrider.checkpoint where name = '%s'), publish again what is missing, then drop the slot and delete that row, and start the relay: it begins anew",
-			s.cfg.Name),
+		Advice: fmt.Sprintf("Compare table and topic from the checkpoint on (select lsn from outrider.checkpoint where name = '%s') and publish again what is missing. Then drop the slot if it still exists, and accept the loss: %s",
+			s.cfg.Name, s.resolve("--accept-loss")),
+		Options: []checkpoint.Action{checkpoint.AcceptLoss},
 	}
 }
 
-// judge compares the checkpoint with the database that we are connected to.
-func (s *session) judge(row checkpoint.Row) error {
+// judge compares the checkpoint with the database that we are connected to, and gives the LSN to start from.
+func (s *session) judge(row *checkpoint.Row) error {
 	slot := s.facts.slot
 	switch {
+	case row.SystemID != s.facts.server.systemID && s.accepts(checkpoint.AcceptNewCluster),
+		row.LSN > s.facts.walEnd && s.accepts(checkpoint.AcceptLoss),
+		slot.Confirmed > row.LSN && s.accepts(checkpoint.AcceptLoss):
+		row.SystemID, row.LSN = s.facts.server.systemID, slot.Confirmed
+		return nil
+	case s.accepts(checkpoint.RestartAt):
+		return s.restartAt(row)
 	case row.SystemID != s.facts.server.systemID:
 		return &Blocked{
 			Verdict: "other cluster",
 			Reason:  fmt.Sprintf("the checkpoint is of the database system %s, this one is %s: another cluster, a pg_upgrade or a logical restore", row.SystemID, s.facts.server.systemID),
-			Advice:  "if this is the right database, delete the row of this relay from outrider.checkpoint and drop the slot, and start it: it begins anew",
+			Advice:  "If this is the right database, publish again what is missing on Kafka, and go on where the slot stands: " + s.resolve("--accept-new-cluster"),
+			Options: []checkpoint.Action{checkpoint.AcceptNewCluster},
 		}
 	case row.LSN > s.facts.walEnd:
 		return &Blocked{
 			Verdict: "diverged",
 			Reason:  fmt.Sprintf("the checkpoint %s lies beyond the end of the server's WAL %s: the database was restored from a backup, or another one took its place", row.LSN, s.facts.walEnd),
-			Advice:  "Kafka holds events that this database never committed, or no longer. When that is settled, delete the row of this relay from outrider.checkpoint and drop the slot, and start it: it begins anew",
+			Advice:  "Kafka holds events that this database never committed, or no longer. When that is settled, go on where the slot stands: " + s.resolve("--accept-loss"),
+			Options: []checkpoint.Action{checkpoint.AcceptLoss},
 		}
-	case slot.Confirmed > row.LSN && !slot.Synced:
+	case slot.Confirmed > row.LSN && !s.followedFailover(row):
 		return &Blocked{
 			Verdict: "gap",
 			Reason:  fmt.Sprintf("slot %s was confirmed up to %s by somebody else, the checkpoint is %s: what was committed in between was never relayed", s.cfg.Postgres.Slot, slot.Confirmed, row.LSN),
-			Advice:  fmt.Sprintf("publish again what is missing, then accept the gap: update outrider.checkpoint set lsn = '%s' where name = '%s'; and start the relay", slot.Confirmed, s.cfg.Name),
+			Advice:  "Publish again what is missing, and go on where the slot stands: " + s.resolve("--accept-loss"),
+			Options: []checkpoint.Action{checkpoint.AcceptLoss},
+		}
+	case slot.Confirmed > row.LSN:
+		s.log.Info().Stringer("checkpoint", row.LSN).Stringer("slot", slot.Confirmed).Msg("the slot came through a failover ahead of the checkpoint: going on from the slot")
+		row.LSN = slot.Confirmed
+	}
+	return nil
+}
+
+// followedFailover says that a slot which is ahead of the checkpoint got there by synchronization from the old primary, whose
+// relay had confirmed it (PostgreSQL 17 and later).
+func (s *session) followedFailover(row *checkpoint.Row) bool {
+	return s.facts.slot.Synced && s.timelines.current > row.Timeline
+}
+
+// restartAt takes the position that a person chose. Below the slot there is nothing to read any more.
+func (s *session) restartAt(row *checkpoint.Row) error {
+	to, err := pglogrepl.ParseLSN(s.decision.LSN)
+	if err != nil {
+		return fmt.Errorf("the decision names no LSN: %w", err)
+	}
+	if to < s.facts.slot.Confirmed || to > s.facts.walEnd {
+		return &Blocked{
+			Verdict: "gap",
+			Reason:  fmt.Sprintf("a restart at %s was decided, and the slot streams from %s to %s", to, s.facts.slot.Confirmed, s.facts.walEnd),
+			Advice:  "Choose a position in between: " + s.resolve("--restart-at LSN"),
+			Options: []checkpoint.Action{checkpoint.RestartAt, checkpoint.AcceptLoss},
 		}
 	}
+	row.LSN = to
 	return nil
 }
 
 // judgeCluster compares the Kafka cluster with the one that the checkpoint speaks of.
 func (s *session) judgeCluster(row checkpoint.Row, cluster string) error {
-	if row.KafkaClusterID == "" || row.KafkaClusterID == cluster {
+	if row.KafkaClusterID == "" || row.KafkaClusterID == cluster || s.accepts(checkpoint.AcceptNewCluster) {
 		return nil
 	}
 	return &Blocked{
 		Verdict: "other cluster",
 		Reason:  fmt.Sprintf("the checkpoint is of the Kafka cluster %s, this one is %s: what was delivered there is not here", row.KafkaClusterID, cluster),
-		Advice:  fmt.Sprintf("correct kafka.brokers; or, to go on with this cluster from the checkpoint on, update outrider.checkpoint set kafka_cluster_id = null where name = '%s'; and start the relay", s.cfg.Name),
+		Advice:  "Correct kafka.brokers; or go on with this cluster from the checkpoint on: " + s.resolve("--accept-new-cluster"),
+		Options: []checkpoint.Action{checkpoint.AcceptNewCluster},
 	}
+}
+
+func (s *session) resolve(flag string) string {
+	return "outrider resolve --name " + s.cfg.Name + " " + flag
 }

@@ -35,6 +35,8 @@ type Config struct {
 	Routing Routing
 	// OnPoison is what becomes of an event that cannot be routed, encoded or accepted.
 	OnPoison Policy
+	// SkipPosition is the position of an event that a person decided to leave out, whatever OnPoison says; "timeline:LSN:ordinal".
+	SkipPosition string
 	// Ledger, where it is not nil, makes delivery exactly-once: it keeps what a restart needs to know which events Kafka has.
 	Ledger Ledger
 	// RenewInterval is the time between two empty transactions, which keep the brokers' memory of this producer alive. Zero: 6 h.

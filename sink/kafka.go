@@ -185,8 +185,13 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 	k.number = number
 	if k.tail != nil {
 		// Asked before routing, so that changed routing changes nothing about what was published.
-		if id, err := k.router.eventID(e); err != nil || k.tail.take(e.Position, id) {
+		id, err := k.router.eventID(e)
+		if err != nil {
 			return false, err
+		}
+		if k.tail.take(e.Position, id) {
+			k.cfg.Stats.skipped.Add(1)
+			return false, nil
 		}
 	}
 	err = k.router.route(e, k.now)
@@ -195,7 +200,7 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 	}
 	var u *unroutable
 	if errors.As(err, &u) {
-		return k.poisoned(e, u)
+		return false, k.poisoned(e, u)
 	}
 	return err == nil, err
 }

@@ -12,7 +12,7 @@ type Ledger interface {
 	// AddProducer adds one, before the first record that carries it.
 	AddProducer(ctx context.Context, id int64) error
 	// EachPartition yields the registered partitions: from scanFrom on, a partition may hold records whose events lie
-	// above the checkpoint. owned says that the batch, or marker, at scanFrom is our own.
+	// above the checkpoint; -1 is its present end. owned says that the batch, or marker, at scanFrom is our own.
 	EachPartition(yield func(topic string, partition int32, scanFrom int64, owned bool))
 	// Register makes partitions durable: new ones before their first record, known ones with a later place to scan from.
 	// The slices have an element a partition.
@@ -20,8 +20,9 @@ type Ledger interface {
 	// Above says whether a transaction's commit LSN lies at or above the checkpoint, so that the stream will bring it again,
 	// and whether this database can have committed it at all: on the timeline that owns that LSN, below the end of its WAL.
 	Above(timeline uint32, commit uint64) (above, possible bool)
-	// Clean says that the session before stopped with everything delivered and stored.
-	Clean() bool
+	// Complete says that nothing of ours can be in a part of a log that is gone: the session before stopped with everything
+	// delivered and stored, or a person accepts repeats.
+	Complete() bool
 }
 
 // Registration is a partition and where a restart begins to scan it.

@@ -53,14 +53,12 @@ func (k *Kafka) abandonQueue(q *queue) {
 
 // giveUp lets policy decide about a row that waits.
 func (k *Kafka) giveUp(rec *record.Record, t *topic, why string) {
-	k.cfg.Stats.poisoned(k.cfg.OnPoison)
 	p := &Poison{Where: "topic " + t.name, Reason: why}
 	p.identify(*rec)
-	if k.cfg.OnPoison == Stop {
-		k.failLocked(p)
+	if err := k.decide(p); err != nil {
+		k.failLocked(err)
 		return
 	}
-	k.logSkipped(p)
 	k.records--
 }
 

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol/produce"
@@ -24,28 +25,37 @@ func (p *Poison) Error() string {
 	return fmt.Sprintf("poison event at position %s (id %q, %s): %s", p.Position, p.ID, p.Where, p.Reason)
 }
 
-// Blocked gives what only a person can judge: the case in a word, what was seen, and what to do.
-func (p *Poison) Blocked() (verdict, reason, advice string) {
-	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic; or set outbox.on_poison: skip, which leaves it out; and start the relay again"
+// Blocked gives what only a person can judge: the case in a word, what was seen, what to do, and what may be decided.
+func (p *Poison) Blocked() (verdict, reason, advice, option string) {
+	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic and start the relay again, or set outbox.on_poison: skip; or leave this one event out", "skip"
 }
 
+// At is the event's position, as a decision names it.
+func (p *Poison) At() string { return p.Position }
+
 // poisoned lets policy decide about a row that could not be routed.
-func (k *Kafka) poisoned(e *decoder.Event, why *unroutable) (taken bool, err error) {
-	k.cfg.Stats.poisoned(k.cfg.OnPoison)
+func (k *Kafka) poisoned(e *decoder.Event, why *unroutable) error {
 	p := &Poison{Where: "table " + e.Relation.String(), Position: e.Position.String(), Reason: why.reason}
 	if id := k.router.last.id; id >= 0 {
 		p.ID = string(e.Values[id].Data)
 	}
-	if k.cfg.OnPoison == Stop {
-		return false, p
-	}
-	k.logSkipped(p)
-	return false, nil
+	return k.decide(p)
 }
 
-func (k *Kafka) logSkipped(p *Poison) {
+// decide is the policy: nil when the event is left out, which is never silent; p itself when the relay has to stop. An event
+// that a person has decided to leave out is left out under any policy.
+func (k *Kafka) decide(p *Poison) error {
+	policy := k.cfg.OnPoison
+	if p.Position == k.cfg.SkipPosition {
+		policy = Skip
+	}
+	k.cfg.Stats.poisoned(policy)
+	if policy == Stop {
+		return p
+	}
 	k.cfg.Log.Error().Str("position", p.Position).Str("id", p.ID).Str("where", p.Where).Str("reason", p.Reason).
-		Msg("event skipped, as outbox.on_poison says: it is not on Kafka")
+		Msg("event left out, as was decided: it is not on Kafka")
+	return nil
 }
 
 // refuse notes that the broker blames records of b. Nothing is decided while batches behind it are unanswered.
@@ -164,12 +174,10 @@ func (k *Kafka) condemn(q *queue, r *refusal) bool {
 		k.failLocked(err)
 		return false
 	}
-	k.cfg.Stats.poisoned(k.cfg.OnPoison)
-	if k.cfg.OnPoison == Stop {
-		k.failLocked(p)
+	if err := k.decide(p); err != nil {
+		k.failLocked(err)
 		return false
 	}
-	k.logSkipped(p)
 	k.records--
 	k.checkIdle()
 	return true
@@ -183,7 +191,7 @@ func (p *Poison) identify(rec record.Record) {
 		case string(headerID):
 			p.ID = string(h.Value)
 		case string(headerPosition):
-			p.Position = string(h.Value)
+			_, p.Position, _ = strings.Cut(string(h.Value), ":") // the relay's name is in front
 		}
 	}
 }

@@ -47,8 +47,15 @@ func (f *fence) start(ctx context.Context) error {
 		Int64("producer_id", f.k.producerID).Int16("epoch", f.k.epoch).Msg("fenced and scanned")
 	if !tail.empty() {
 		f.k.tail = tail
+		return nil
 	}
-	return nil
+	// Nothing above the checkpoint lies below the markers: the next start may begin there.
+	for _, p := range f.marked {
+		if p.marker >= 0 {
+			f.notes[place{p.Topic, p.Partition}] = p.marker
+		}
+	}
+	return f.writeNotes(ctx)
 }
 
 // admit lets a new queue send if its partition is registered, and asks for its registration otherwise. Kafka.mu is held.

@@ -190,6 +190,14 @@ func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned, foun
 		}
 		byName[p.Topic][p.Partition] = p
 	}
+	for _, p := range parts {
+		if p.next >= 0 {
+			continue
+		}
+		if p.next, err = offsetOf(ctx, conn, p.Topic, p.Partition, -1); err != nil {
+			p.next, p.end = -1, true
+		}
+	}
 	for {
 		req := fetchRequest(parts)
 		if req == nil {
@@ -306,14 +314,14 @@ func offsetOf(ctx context.Context, conn *broker.Conn, topic string, partition in
 
 // incomplete is the verdict on a log with a hole: what was in it cannot be known, except after a clean stop, when nothing was.
 func (s *scan) incomplete(p *scanned, next int64) error {
-	if s.ledger.Clean() {
+	if s.ledger.Complete() {
 		p.next = next
 		return nil
 	}
 	return &Verdict{
 		Name:   "tail incomplete",
 		Reason: fmt.Sprintf("partition %s/%d no longer has its offsets %d to %d (compaction, retention or DeleteRecords): what this relay had published there after its checkpoint cannot be known", p.Topic, p.Partition, p.next, next-1),
-		Advice: "outrider resolve --accept-repeats publishes what was not found again",
+		Advice: "Publish what was not found again", Option: "accept-repeats",
 	}
 }
 
@@ -321,7 +329,7 @@ func lostData(p *scanned, how string) error {
 	return &Verdict{
 		Name:   "kafka lost data",
 		Reason: fmt.Sprintf("partition %s/%d: %s: the topic was deleted and made anew, or its log was truncated", p.Topic, p.Partition, how),
-		Advice: "what consumers have not read of it is gone from Kafka: publish it again from the table, then outrider resolve --accept-loss",
+		Advice: "What consumers have not read of it is gone from Kafka: publish it again from the table, and go on", Option: "accept-loss",
 	}
 }
 
@@ -425,7 +433,7 @@ func (s *scan) found(p *scanned, rec *protocol.Record) error {
 		return &Verdict{
 			Name:   "diverged",
 			Reason: fmt.Sprintf("Kafka holds an event at position %s (partition %s/%d, offset %d) that this database cannot have committed: it lies beyond the end of its WAL, or on a timeline that was left before", at, p.Topic, p.Partition, rec.Offset),
-			Advice: "the database was restored from an older state, or a standby was promoted that had not received everything: compare table and topics from the checkpoint on",
+			Advice: "The database was restored from an older state, or a standby was promoted that had not received everything. Compare table and topics from the checkpoint on; then go on from there", Option: "accept-loss",
 		}
 	}
 	if above && !s.tail.add(at, id) {

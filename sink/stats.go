@@ -3,6 +3,7 @@ package sink
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,8 @@ type Stats struct {
 	latency  prometheus.Histogram
 	records  prometheus.Histogram
 	bytes    prometheus.Histogram
+
+	skipped atomic.Int64 // events that Kafka held already
 
 	mu      sync.Mutex
 	topics  map[string]TopicCount
@@ -99,6 +102,9 @@ func (s *Stats) Topics() map[string]TopicCount {
 	}
 	return topics
 }
+
+// SkippedDuplicates gives the number of events that a scan had found on Kafka, and that were not sent again.
+func (s *Stats) SkippedDuplicates() int64 { return s.skipped.Load() }
 
 // Poison gives the number of poison events met.
 func (s *Stats) Poison() int64 {

@@ -133,14 +133,19 @@ func (t *tail) diverged(key transaction, tx *published, what string) error {
 	return &Verdict{
 		Name:   "diverged",
 		Reason: fmt.Sprintf("Kafka holds %d events of transaction %d:%s, %s", n, key.timeline, key.lsn, what),
-		Advice: "the database was restored from an older state, or another one took its place: compare table and topics from the checkpoint on",
+		Advice: "The database was restored from an older state, or another one took its place. Compare table and topics from the checkpoint on; then go on from there", Option: "accept-loss",
 	}
 }
 
 // Verdict is what a scan or the stream proves about Kafka and only a person can judge.
-type Verdict struct{ Name, Reason, Advice string }
+type Verdict struct {
+	// Name is the case in a word or two; Reason says what was seen, Advice what to do before Option is decided.
+	Name, Reason, Advice, Option string
+}
 
 // Blocked gives what only a person can judge: the case in a word or two, what was seen, and what to do.
-func (v *Verdict) Blocked() (verdict, reason, advice string) { return v.Name, v.Reason, v.Advice }
+func (v *Verdict) Blocked() (verdict, reason, advice, option string) {
+	return v.Name, v.Reason, v.Advice, v.Option
+}
 
 func (v *Verdict) Error() string { return v.Name + ": " + v.Reason + ". " + v.Advice }

@@ -22,10 +22,11 @@ const (
 	exitBug      = 70 // a broken invariant
 )
 
-// failure is an error of a command that knows its exit code, and has logged the last line about it.
+// failure is an error of a command that knows its exit code.
 type failure struct {
-	code int
-	err  error
+	code   int
+	err    error
+	logged bool // the last line about it is in the log
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -38,8 +39,10 @@ func outcome(err error) (code int, text string) {
 	switch {
 	case err == nil:
 		return exitClean, ""
-	case errors.As(err, &f):
+	case errors.As(err, &f) && f.logged:
 		return f.code, ""
+	case errors.As(err, &f):
+		return f.code, fmt.Sprintf("outrider: %v", err)
 	case errors.As(err, &problems):
 		things := "problem"
 		if len(problems) > 1 {

@@ -105,7 +105,7 @@ func TestEndsHaveTheirExitCodes(t *testing.T) {
 		if code != c.code || !strings.Contains(line, c.line) || strings.Contains(line, "\n") {
 			t.Errorf("%v: %d %q, want %d and %q", c.err, code, line, c.code, c.line)
 		}
-		if code, text := outcome(&failure{c.code, c.err}); code != c.code || text != "" {
+		if code, text := outcome(&failure{c.code, c.err, true}); code != c.code || text != "" {
 			t.Errorf("%v: main makes it %d %q", c.err, code, text)
 		}
 	}

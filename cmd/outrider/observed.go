@@ -17,6 +17,7 @@ func (o *observed) Status() cdc.Status {
 	st := o.Relay.Status()
 	st.Version = o.version
 	st.Records.Poison = o.stats.Poison()
+	st.Records.SkippedDuplicates += o.stats.SkippedDuplicates()
 	st.Topics = make(map[string]cdc.TopicStat)
 	for name, count := range o.stats.Topics() {
 		st.Topics[name] = cdc.TopicStat{Records: count.Records, Bytes: count.Bytes}

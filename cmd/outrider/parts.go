@@ -47,6 +47,7 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 			MaxRetainedWAL: int64(s.Postgres.MaxRetainedWAL),
 		},
 		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
+			cfg.SkipPosition = ledger.SkipPosition()
 			if s.Kafka.Delivery == "exactly-once" {
 				cfg.Ledger = ledger
 			}

@@ -63,7 +63,7 @@ func run(ctx context.Context, settings *config.Settings) error {
 	}
 	code, line := verdict(err)
 	log.WithLevel(zerolog.FatalLevel).Int("exit_code", code).Msg(line)
-	return &failure{code, err}
+	return &failure{code, err, true}
 }
 
 // flushTimeout bounds the wait for a log that nobody reads when the process ends.
@@ -77,12 +77,12 @@ func relay(ctx context.Context, settings *config.Settings, log zerolog.Logger) e
 		_, err = sink.New(cfg) // templates are checked now, rather than when the first session begins
 	}
 	if err != nil {
-		return &failure{exitSettings, err}
+		return &failure{code: exitSettings, err: err}
 	}
 	r := &observed{Relay: cdc.New(relayConfig(settings, cfg, log)), stats: stats, version: thisBuild().Version}
 	endpoint, err := listen(ctx, settings.HTTP.Listen)
 	if err != nil {
-		return &failure{exitSettings, err}
+		return &failure{code: exitSettings, err: err}
 	}
 	start := log.Info().Str("name", settings.Name).Str("version", r.version)
 	if endpoint != nil {
