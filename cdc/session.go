@@ -293,6 +293,7 @@ func (s *session) deliver(ctx, work context.Context, group *errgroup.Group) erro
 	group.Go(func() error { defer close(s.readerDone); return s.read(work) })
 	s.streaming.Store(true)
 	s.relay.ran()
+	s.tellSave() // who polls the state should not wait a tick longer
 	s.log.Info().Stringer("checkpoint", s.start).Uint32("timeline", s.timelines.current).Str("slot", s.cfg.Postgres.Slot).Msg("streaming")
 	select {
 	case <-ctx.Done():

@@ -11,7 +11,6 @@ func (l *loader) checkBuilt() {
 		asked   bool
 		instead string
 	}{
-		{"kafka.delivery", s.Kafka.Delivery == "exactly-once", "exactly-once is not built yet in this version: use at-least-once"},
 		{"kafka.sasl.mechanism", slices.Contains([]string{"aws-msk-iam", "oauthbearer"}, s.Kafka.SASL.Mechanism), s.Kafka.SASL.Mechanism + " is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"outbox.columns", o.Columns["timestamp"] != "", "a timestamp column is not built yet in this version: records carry the commit time"},
 		{"outbox.topic_regex.match", o.TopicRegex.Match != "", "not built yet in this version: use a template in outbox.topic"},

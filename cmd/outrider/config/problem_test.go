@@ -122,7 +122,6 @@ func TestRequiredSettingsAreAskedForTogether(t *testing.T) {
 
 func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
-		{"KAFKA_DELIVERY=exactly-once", "kafka.delivery: exactly-once is not built yet in this version: use at-least-once"},
 		{"KAFKA_SASL_MECHANISM=oauthbearer", "kafka.sasl.mechanism: oauthbearer is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"KAFKA_SASL_MECHANISM=aws-msk-iam", "kafka.sasl.mechanism: aws-msk-iam is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"OUTBOX_COLUMNS=timestamp=at", "outbox.columns: a timestamp column is not built yet in this version: records carry the commit time"},
