@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"github.com/segmentio/kafka-go/sasl"
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/cmd/outrider/admin"
@@ -117,7 +116,7 @@ func brokerConfig(s *config.Settings) broker.Config {
 		}.Config
 	}
 	if a := &s.Kafka.SASL; a.Mechanism != "none" {
-		cfg.SASL = func() (sasl.Mechanism, error) {
+		cfg.SASL = func() (broker.SASL, error) {
 			password, err := a.ReadPassword()
 			if err != nil {
 				return nil, err

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/sasl"
 )
 
 // DefaultTimeout is the time-out of a Config that names none: that of Kafka's own clients (request.timeout.ms).
@@ -31,7 +30,7 @@ type Config struct {
 	TLS func() (*tls.Config, error)
 	// SASL, when not nil, gives the mechanism to authenticate with; it is called at every dial, so that secrets can be
 	// renewed. A nil mechanism is none.
-	SASL func() (sasl.Mechanism, error)
+	SASL func() (SASL, error)
 	// Timeout bounds a dial as a whole (TCP, TLS, ApiVersions, SASL), the writing of each request and, counted from
 	// when it was written, the wait for its answer. Zero means DefaultTimeout.
 	Timeout time.Duration

@@ -17,9 +17,12 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 )
 
+// SASL is a mechanism with its credentials. It is kafka-go's, by a name that lets nobody above import kafka-go.
+type SASL = sasl.Mechanism
+
 // Mechanism is the SASL mechanism of that name: none (which is nil), plain, scram-sha-256 or scram-sha-512.
 // Errors never hold the password.
-func Mechanism(name, username, password string) (sasl.Mechanism, error) {
+func Mechanism(name, username, password string) (SASL, error) {
 	var algorithm scram.Algorithm
 	switch name {
 	case "none", "":
@@ -53,7 +56,7 @@ const (
 const retireAfter = 85
 
 // authenticate runs the mechanism's exchange (KIP-43, with the framing of KIP-152).
-func (c *Conn) authenticate(ctx context.Context, config func() (sasl.Mechanism, error)) error {
+func (c *Conn) authenticate(ctx context.Context, config func() (SASL, error)) error {
 	mech, err := config()
 	if err != nil {
 		return &Error{c.addr, "SASL", KindSettings, err}
