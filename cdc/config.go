@@ -4,6 +4,8 @@ package cdc
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"time"
 
@@ -99,6 +101,13 @@ func (pg *Postgres) pluginArgs() []string {
 		args = append(args, "messages 'true'")
 	}
 	return args
+}
+
+// decodeHash is a digest of what decides how events are counted within a transaction, and so of what a position means: the
+// options of the stream and the names of the publications. What a publication holds is read with the historic snapshot, and replays.
+func (pg *Postgres) decodeHash() string {
+	sum := sha256.Sum256([]byte(strings.Join(append(pg.pluginArgs(), pg.Prefixes...), "\n")))
+	return hex.EncodeToString(sum[:8])
 }
 
 // quoteLiteral makes a string literal for a replication command, which knows no other escape.

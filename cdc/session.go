@@ -253,6 +253,9 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err != nil {
 		return err
 	}
+	if err := s.checkDecoding(row); err != nil {
+		return err
+	}
 	s.begin(row)
 	if s.sink, err = s.cfg.NewSink(&Ledger{s, row, partitions}); err != nil {
 		return &preflightError{err}
@@ -268,6 +271,7 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	err = s.ask(starting, func(ctx context.Context) error {
 		return s.store.Identify(ctx, checkpoint.Identity{
 			SystemID: row.SystemID, Slot: s.cfg.Postgres.Slot, KafkaClusterID: s.sink.ClusterID(), Delivery: s.cfg.Delivery,
+			DecodeHash: s.cfg.Postgres.decodeHash(),
 		})
 	})
 	if err != nil {

@@ -102,6 +102,23 @@ func (s *session) restartAt(row *checkpoint.Row) error {
 	return nil
 }
 
+// ExactlyOnce is the Config.Delivery under which positions decide what is skipped.
+const ExactlyOnce = "exactly-once"
+
+// checkDecoding refuses settings under which a position means another event than it did, unless nothing of the last session
+// can be waiting to be recognised.
+func (s *session) checkDecoding(row checkpoint.Row) error {
+	ours := s.cfg.Postgres.decodeHash()
+	if s.cfg.Delivery != ExactlyOnce || row.Delivery != ExactlyOnce || row.DecodeHash == "" || row.DecodeHash == ours || row.Clean {
+		return nil
+	}
+	return findings{{
+		"publication or message prefixes have changed since the last session, which did not end cleanly",
+		"what it published after its checkpoint could not be recognised any more",
+		"start the relay with the settings of before, stop it with SIGTERM (it drains), then change them",
+	}}
+}
+
 // judgeCluster compares the Kafka cluster with the one that the checkpoint speaks of.
 func (s *session) judgeCluster(row checkpoint.Row, cluster string) error {
 	if row.KafkaClusterID == "" || row.KafkaClusterID == cluster || s.accepts(checkpoint.AcceptNewCluster) {

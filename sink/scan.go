@@ -290,7 +290,7 @@ func (s *scan) outOfRange(ctx context.Context, conn *broker.Conn, p *scanned) er
 		p.end = true
 		return ctx.Err()
 	}
-	return lostData(p, fmt.Sprintf("its log ends at offset %d, below %d, where this relay had written", last, p.next))
+	return lostData(p.Registration, fmt.Sprintf("its log ends at offset %d, below %d, where this relay had written", last, p.next))
 }
 
 // offsetOf asks a leader for an offset of one of its partitions: -2 is the earliest, -1 the latest.
@@ -325,7 +325,8 @@ func (s *scan) incomplete(p *scanned, next int64) error {
 	}
 }
 
-func lostData(p *scanned, how string) error {
+// lostData is the verdict on a partition of which something that we had written is gone.
+func lostData(p Registration, how string) error {
 	return &Verdict{
 		Name:   "kafka lost data",
 		Reason: fmt.Sprintf("partition %s/%d: %s: the topic was deleted and made anew, or its log was truncated", p.Topic, p.Partition, how),
@@ -374,7 +375,7 @@ func (s *scan) control(p *scanned, c *protocol.ControlBatch) error {
 // checkOwned refuses a foreign batch where one of ours was.
 func (s *scan) checkOwned(p *scanned, base int64, producer int64) error {
 	if p.Owned && base == p.ScanFrom && !s.ids[producer] {
-		return lostData(p, fmt.Sprintf("at offset %d, where this relay had written, lies a batch of another producer", base))
+		return lostData(p.Registration, fmt.Sprintf("at offset %d, where this relay had written, lies a batch of another producer", base))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -21,17 +22,17 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 	case classMetadata:
 		k.askRefresh()
 		b.unsure = true // a leader may have appended it, and lost its office before the others had it
-		k.postpone(q, a, now)
+		k.postpone(q, errorText(a), now)
 	case classTopic:
 		k.askRefresh()
-		k.postpone(q, a, now)
+		k.postpone(q, errorText(a), now)
 		q.retryAt = now.Add(topicRetry)
 		if q.barredCode = a.ErrorCode; q.barred.IsZero() {
 			q.barred = now
 		}
 	case classRetry:
 		b.unsure = true
-		k.postpone(q, a, now)
+		k.postpone(q, errorText(a), now)
 	case classSequence:
 		if !q.rewind && q.refused == nil && q.batches[0] == b {
 			k.failLocked(fmt.Errorf("%s on the first unacked batch of %s: whether it was written cannot be known; the session starts over", errorText(a), q))
@@ -59,7 +60,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	for len(q.batches) > 0 && q.batches[0].acked {
 		b := q.batches[0]
 		if b.offset >= 0 && b.offset <= q.lastOffset {
-			k.failLocked(fmt.Errorf("%s took a batch at offset %d after one at %d: the topic was deleted and made anew, or its log was cut; what was in it is lost in Kafka", q, b.offset, q.lastOffset))
+			k.failLocked(k.shrunk(q, b.offset))
 			return
 		}
 		q.lastOffset = b.offset
@@ -72,11 +73,22 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	k.regrow(q.topic)
 }
 
+// shrunk is what to say of a partition whose offsets did not grow: the log before is gone. With exactly-once only a person
+// can judge what that means; otherwise the session starts over and sends what is not stored.
+func (k *Kafka) shrunk(q *queue, offset int64) error {
+	how := fmt.Sprintf("it took a batch at offset %d after one at %d", offset, q.lastOffset)
+	lost := lostData(Registration{Topic: q.topic.name, Partition: q.partition}, how)
+	if k.fence == nil {
+		return errors.New(lost.Error())
+	}
+	return lost
+}
+
 // postpone sends the queue's unacked batches again, later. A queue that fails more than a moment is in trouble.
-func (k *Kafka) postpone(q *queue, a *produce.ResponsePartition, now time.Time) {
+func (k *Kafka) postpone(q *queue, why string, now time.Time) {
 	q.later(now)
 	if q.failures++; q.failures > 2 {
-		k.troubles.set(q.String(), errorText(a)+"; retried")
+		k.troubles.set(q.String(), why+"; retried")
 	}
 }
 

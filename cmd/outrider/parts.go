@@ -47,7 +47,7 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 		},
 		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
 			cfg.SkipPosition = ledger.SkipPosition()
-			if s.Kafka.Delivery == "exactly-once" {
+			if s.Kafka.Delivery == cdc.ExactlyOnce {
 				cfg.Ledger = ledger
 			}
 			k, err := sink.New(cfg)
