@@ -74,12 +74,13 @@ func classifyPg(err error) pgClass {
 	case pgObjectInUse:
 		return pgSlotBusy
 	case pgNotInState:
-		// wal_level too low, or a standby, is for whoever runs the server. What remains of this code are the
-		// refusals of a slot that was invalidated.
-		if pg.Routine == "CheckLogicalDecodingRequirements" || pg.Routine == "CheckSlotRequirements" {
+		switch pg.Routine {
+		case "LoadPublications": // PostgreSQL 18 warns that it skips the publication, where older servers stop with 42704
+			return pgPublicationMissing
+		case "CheckLogicalDecodingRequirements", "CheckSlotRequirements": // wal_level, or a standby
 			return pgConfig
 		}
-		return pgSlotLost
+		return pgSlotLost // what remains of this code are refusals of a slot that was invalidated
 	case pgUndefinedFile:
 		return pgSlotLost
 	case pgAdminShutdown, pgCrashShutdown, pgCannotConnectNow, pgIdleSessionTimeout:
