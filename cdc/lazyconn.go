@@ -20,27 +20,19 @@ const (
 // lazyConn is the socket of a replication connection, below TLS. It makes the reader lazy: while a backlog flows it
 // waits a moment before it reads, so that one system call brings many rows. It never waits when the stream is quiet.
 //
-// Until the stream starts it is transparent. One goroutine reads; deadlines and writes go straight to the socket.
+// One goroutine reads; deadlines and writes go straight to the socket.
 type lazyConn struct {
 	net.Conn
 
-	lazy bool // streaming: reads may wait for more
 	// noWait makes a read fail, as if its deadline had passed, instead of asking the socket.
 	noWait bool
 
-	// buf holds what the socket gave and TLS has not yet asked for; nil without TLS, where reads are large anyway.
+	// buf holds what the socket gave and TLS, which reads in small pieces, has not yet asked for. It is nil until the
+	// stream starts, so that nothing is held back from a handshake, and without TLS, where reads are large anyway.
 	buf  []byte
 	r, w int
 
 	rate flowMeter
-}
-
-// stream ends the transparency. buffered is for TLS, which reads in small pieces.
-func (c *lazyConn) stream(buffered bool) {
-	c.lazy = true
-	if buffered {
-		c.buf = make([]byte, blockSize)
-	}
 }
 
 func (c *lazyConn) Read(p []byte) (int, error) {
@@ -48,9 +40,6 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 		n := copy(p, c.buf[c.r:c.w])
 		c.r += n
 		return n, nil
-	}
-	if !c.lazy {
-		return c.Conn.Read(p)
 	}
 	if c.noWait {
 		return 0, os.ErrDeadlineExceeded // crypto/tls keeps a record's first part over a time-out, and goes on later

@@ -148,7 +148,7 @@ func loopback(t *testing.T) (client, server *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func loopback(t *testing.T) (client, server *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); s.Close() })
+	t.Cleanup(func() { _, _ = c.Close(), s.Close() })
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 

@@ -163,8 +163,13 @@ func (c *replConn) start(ctx context.Context, slot string, from lsn, pluginArgs 
 		return err
 	}
 
+	return c.begin(ctx, slot, from, pluginArgs)
+}
+
+// begin starts the stream on the raw connection.
+func (c *replConn) begin(ctx context.Context, slot string, from lsn, pluginArgs []string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	err = c.startReplication("START_REPLICATION SLOT " + quoteName(slot) + " LOGICAL " + from.String() + " (" + strings.Join(pluginArgs, ", ") + ")")
+	err := c.startReplication("START_REPLICATION SLOT " + quoteName(slot) + " LOGICAL " + from.String() + " (" + strings.Join(pluginArgs, ", ") + ")")
 	if !stop() {
 		return fmt.Errorf("start replication: %w", context.Cause(ctx)) // the deadline stays: the connection is dead
 	}
@@ -185,9 +190,9 @@ func (c *replConn) take(conn net.Conn) error {
 	if !ok {
 		return fmt.Errorf("start replication: the connection is a %T, not the one that was dialled", under)
 	}
-	sock.stream(encrypted)
 	c.conn, c.sock, c.frames = conn, sock, frames{src: conn}
 	if encrypted {
+		sock.buf = make([]byte, blockSize)
 		c.below = sock
 	}
 	return nil
