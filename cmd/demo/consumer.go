@@ -37,13 +37,15 @@ func consume(ctx context.Context, brokers []string, t *tally, s *screen) error {
 			}
 		})
 		now := time.Now()
-		fetches.EachRecord(func(r *kgo.Record) {
+		for r := range fetches.RecordsAll() {
 			delay, what := t.arrived(header(r, "id"), now)
 			if what == foreign {
 				delay = now.Sub(r.Timestamp) // the commit's time, by the clock of Postgres
 			}
-			show(s, r, delay, what)
-		})
+			if err := show(s, r, delay, what); err != nil {
+				return fmt.Errorf("print a record: %w", err)
+			}
+		}
 	}
 }
 
@@ -57,7 +59,7 @@ func header(r *kgo.Record, name string) string {
 	return ""
 }
 
-func show(s *screen, r *kgo.Record, delay time.Duration, what arrival) {
+func show(s *screen, r *kgo.Record, delay time.Duration, what arrival) error {
 	headers := make([]string, len(r.Headers))
 	for i, h := range r.Headers {
 		headers[i] = h.Key + "=" + string(h.Value)
@@ -72,7 +74,7 @@ func show(s *screen, r *kgo.Record, delay time.Duration, what arrival) {
 		remark = " WRONG: it was rolled back"
 	case first:
 	}
-	s.record(
+	return s.record(
 		fmt.Sprintf("%s/%d@%d key=%s %s", r.Topic, r.Partition, r.Offset, r.Key, short(r.Value)),
 		fmt.Sprintf("%s after commit%s", milliseconds(delay), remark),
 		strings.Join(headers, " "),

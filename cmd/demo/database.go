@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -38,16 +39,15 @@ type database struct {
 }
 
 // openDatabase makes the demo's database, with the application's table and the outbox.
-func openDatabase(ctx context.Context, o options, s *screen) (_ *database, err error) {
+func openDatabase(ctx context.Context, o options, s *screen) (*database, error) {
 	db := &database{admin: o.postgres}
 	if o.postgres == "" {
 		s.note("postgres", "starts (the first time it is downloaded, which takes a while)")
-		if o.dataDir != "" {
-			if err := os.MkdirAll(o.dataDir, 0o755); err != nil {
-				return nil, err
-			}
+		dir, err := dataDir(o.dataDir)
+		if err != nil {
+			return nil, fmt.Errorf("--data-dir: %w", err)
 		}
-		if db.server, err = harness.StartPostgres(ctx, harness.PostgresOptions{Dir: o.dataDir}); err != nil {
+		if db.server, err = harness.StartPostgres(ctx, harness.PostgresOptions{Dir: dir}); err != nil {
 			return nil, fmt.Errorf("start Postgres: %w", err)
 		}
 		db.admin = db.server.URL()
@@ -66,6 +66,25 @@ func openDatabase(ctx context.Context, o options, s *screen) (_ *database, err e
 		return nil, errors.Join(err, db.close(ctx))
 	}
 	return db, nil
+}
+
+// dataDir makes a folder for the embedded server, or leaves that to it where none is wanted.
+func dataDir(dir string) (string, error) {
+	if dir == "" {
+		return "", nil
+	}
+	dir, err := filepath.Abs(dir) // Postgres changes its working directory
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	inside, err := os.ReadDir(dir)
+	if err == nil && len(inside) > 0 {
+		err = fmt.Errorf("%s is not empty", dir)
+	}
+	return dir, err
 }
 
 func (db *database) fill(ctx context.Context) error {

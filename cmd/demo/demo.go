@@ -49,7 +49,7 @@ func run(ctx context.Context, o options, s *screen, keys <-chan string) (err err
 		return err
 	}
 	defer func() { _ = page.Close() }()
-	d.relay = &supervisor{page: page, screen: s, settings: relaySettings{Postgres: d.db.url, Brokers: d.broker.addrs}}
+	d.relay = &supervisor{page: page, screen: s, settings: relaySettings{Postgres: d.db.url, Brokers: d.broker.addrs, Delivery: o.delivery}}
 	return d.run(ctx, o, keys)
 }
 
@@ -161,12 +161,15 @@ func (d *demo) hints() {
 	s.note("kafka", "%s, topic %s", strings.Join(d.broker.addrs, ","), topic)
 	s.note("status", "%s (for people), %sstatus, %smetrics", d.relay.url(), d.relay.url(), d.relay.url())
 	s.line("")
-	s.note("try", "k and Enter, or kill -9 %d: the relay dies; the next one goes on from its stored position", d.relay.pid())
+	s.note("try", "k and Enter, or kill -9 %d: the relay dies; the next one goes on from the stored position", d.relay.pid())
 	if d.broker.embedded() {
 		s.note("try", "b and Enter: the broker is stopped for %s; see the lag grow, and shrink", outage)
 	}
 	s.note("try", "publish an event of your own, or roll one back:")
 	s.line(`          psql '%s' -c "select outrider.publish('%s', '42', 'Hello', '{\"from\": \"me\"}')"`, d.db.shown, aggregateType)
+	if d.relay.settings.Delivery == atLeastOnce {
+		s.note("try", "next time, --delivery %s: then a relay that is killed repeats nothing either", exactlyOnce)
+	}
 	s.note("try", "h and Enter: show this again; Ctrl-C: stop, and leave nothing behind")
 	s.line("")
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
+	"time"
 )
 
 func TestShutDoorEndsConnectionsAndRefusesNewOnesUntilItOpens(t *testing.T) {
@@ -31,6 +33,9 @@ func TestShutDoorEndsConnectionsAndRefusesNewOnesUntilItOpens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
 		letter := []byte{1}
 		if _, err := conn.Write(letter); err != nil {
 			t.Fatal(err)
@@ -39,7 +44,7 @@ func TestShutDoorEndsConnectionsAndRefusesNewOnesUntilItOpens(t *testing.T) {
 			t.Fatalf("no echo through an open door: %v", err)
 		}
 		d.stop()
-		if _, err := conn.Read(letter); err == nil {
+		if _, err := conn.Read(letter); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a connection outlived the door")
 		}
 		_ = conn.Close()

@@ -25,10 +25,13 @@ type options struct {
 	dataDir  string        // empty: a temporary one
 	postgres string        // URL or DSN; empty: an embedded server
 	kafka    []string      // host:port; empty: an embedded broker
+	delivery string        // atLeastOnce or exactlyOnce
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Whatever ends us, what was made is removed. The reader of a pipe that goes away is an error of the next print.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends us at once
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
@@ -51,6 +54,9 @@ Stops at Ctrl-C, and leaves nothing behind.`,
 			if o.rate <= 0 {
 				return errors.New("--rate is transactions a second, and more than 0")
 			}
+			if o.delivery != atLeastOnce && o.delivery != exactlyOnce {
+				return fmt.Errorf("--delivery is %s or %s", atLeastOnce, exactlyOnce)
+			}
 			return run(cmd.Context(), o, newScreen(os.Stdout, os.Stderr), keys(os.Stdin))
 		},
 		SilenceErrors: true, // main has the last word
@@ -62,6 +68,7 @@ Stops at Ctrl-C, and leaves nothing behind.`,
 	flags.StringVar(&o.dataDir, "data-dir", "", "new or empty `FOLDER` for the embedded Postgres, which stays afterwards (default: a temporary one)")
 	flags.StringVar(&o.postgres, "postgres", "", "`URL` of a Postgres to use instead, as a role that may create a database and replicate;\nwal_level must be logical. The demo makes a database of its own and drops it at the end")
 	flags.StringSliceVar(&o.kafka, "kafka", nil, "`BROKERS` of a Kafka to use instead, as host:port,... The demo makes a topic of its own and deletes it at the end")
+	flags.StringVar(&o.delivery, "delivery", atLeastOnce, "`PROMISE` of the relay: "+atLeastOnce+" or "+exactlyOnce)
 	cmd.AddCommand(relayCommand())
 	return cmd
 }

@@ -25,7 +25,14 @@ import (
 type relaySettings struct {
 	Postgres string
 	Brokers  []string
+	Delivery string
 }
+
+// What a relay may promise.
+const (
+	atLeastOnce = "at-least-once"
+	exactlyOnce = "exactly-once"
+)
 
 // pageDescriptor is where the relay finds the status page's listening socket, which outlives it.
 const pageDescriptor = 3
@@ -86,12 +93,16 @@ func relayConfig(settings relaySettings, stats *sink.Stats, log zerolog.Logger) 
 	return cdc.Config{
 		Name:     "demo",
 		Instance: fmt.Sprintf("demo-%d", os.Getpid()),
-		Delivery: "at-least-once",
+		Delivery: settings.Delivery,
 		Postgres: cdc.Postgres{
 			URL: settings.Postgres, Publication: "outrider", Slot: slotName, Create: true, Tables: []string{"public.outbox"},
 		},
-		NewSink: func(*cdc.Ledger) (cdc.Sink, error) {
-			k, err := sink.New(sink.Config{Name: "demo", Brokers: settings.Brokers, OnPoison: sink.Stop, Stats: stats, Log: log})
+		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
+			cfg := sink.Config{Name: "demo", Brokers: settings.Brokers, OnPoison: sink.Stop, Stats: stats, Log: log}
+			if settings.Delivery == exactlyOnce {
+				cfg.Ledger = ledger
+			}
+			k, err := sink.New(cfg)
 			if err != nil {
 				return nil, err // and no nil *Kafka in a Sink that is not nil
 			}

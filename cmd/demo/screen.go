@@ -82,13 +82,14 @@ func (s *screen) print(text string) {
 }
 
 // record prints a record: on two lines for people, on one for programs.
-func (s *screen) record(what, delay, headers string) {
+func (s *screen) record(what, delay, headers string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.records
-	if out.terminal {
-		_, _ = fmt.Fprintf(out, "%s %s  %s\n          %s\n", out.colour(bold, "record   "), what, out.colour(bold, delay), out.colour(dim, headers))
-		return
+	if !out.terminal {
+		_, err := fmt.Fprintf(out, "%s  %s  %s\n", what, headers, delay)
+		return err
 	}
-	_, _ = fmt.Fprintf(out, "%s  %s  %s\n", what, headers, delay)
+	_, err := fmt.Fprintf(out, "%s %s  %s\n          %s\n", out.colour(bold, "record   "), what, out.colour(bold, delay), out.colour(dim, headers))
+	return err
 }

@@ -36,11 +36,11 @@ func (v *supervisor) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return err
 		case errors.As(err, &exit) && exit.ExitCode() < 0:
-			v.screen.warn("relay", "pid %d is dead (%s); the next one starts, and may repeat the last records", exit.Pid(), exit)
+			v.screen.warn("relay", "pid %d is dead (%s); the next one takes over", exit.Pid(), exit)
 		case err != nil:
 			return fmt.Errorf("relay: %w", err)
 		default:
-			v.screen.warn("relay", "stopped with everything delivered and stored; the next one starts, and will repeat nothing")
+			v.screen.warn("relay", "stopped with everything delivered and stored; the next one takes over")
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (s sum) lines(ran time.Duration) []string {
 		lines = append(lines, fmt.Sprintf("%d more records of events that somebody else published", s.foreign))
 	}
 	if s.repeated > 0 {
-		lines = append(lines, "repeats come after a kill: delivery is at-least-once; a consumer knows them by their outrider-position")
+		lines = append(lines, "repeats come after a kill, as delivery is at-least-once; a consumer knows them by their outrider-position")
 	}
 	return lines
 }
