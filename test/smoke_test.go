@@ -10,21 +10,16 @@ import (
 )
 
 func TestCommittedRowsBecomeRecords(t *testing.T) {
-	pg := harness.NewPostgres(t, harness.PostgresOptions{})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 3, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, `create table outbox (id uuid primary key default gen_random_uuid(), aggregate_type text not null, aggregate_id text not null,
-		event_type text not null, payload jsonb, headers jsonb not null default '{}')`)
-	relay := harness.StartRelay(t, harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers()})
+	name, kafka := uniqueName(t), sharedKafka(t)
+	topic := "outbox.event." + name
+	kafka.CreateTopic(t, topic, 3, 1, nil)
+	url := sharedPostgres(t).NewDatabase(t)
+	conn := harness.Connect(t, url)
+	harness.CreateOutbox(t, conn)
+	relay := harness.StartRelay(t, harness.RelayOptions{Name: name, Postgres: url, Kafka: kafka.Brokers()})
 	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	harness.Exec(t, conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload) select 'order', 'o' || i % 7, 'OrderPlaced', jsonb_build_object('i', i) from generate_series(1, 100) i`)
-	harness.Eventually(t, 30*time.Second, "100 records", func() error {
-		if n := harness.EndOffsets(t, kafka.Brokers(), "outbox.event.order"); n != 100 {
-			return fmt.Errorf("there are %d", n)
-		}
-		return nil
-	})
+	harness.WriteRows(t, conn, name, 1, 100, 10)
+	harness.AwaitDelivered(t, conn, kafka.Brokers(), harness.NoRepeats, 30*time.Second, topic)
 	if code := relay.Stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

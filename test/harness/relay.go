@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	buildDir.Store(dir)
 	bin := filepath.Join(dir, "outrider")
 	args := []string{"build", "-o", bin}
 	if os.Getenv("RELAYTEST_RACE") != "" {
@@ -45,6 +47,18 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return bin, nil
 })
+
+// buildDir is Build's, for RemoveBuild.
+var buildDir atomic.Value // string
+
+// RemoveBuild removes what Build made, if it was asked to.
+func RemoveBuild() error {
+	dir, made := buildDir.Load().(string)
+	if !made {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
 
 // Command runs the binary to its end, with env as all its settings beside args, and gives what it wrote and its exit code.
 func Command(t testing.TB, env []string, args ...string) (stdout, stderr string, code int) {
