@@ -96,6 +96,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.beats.beat("run")
 		began := time.Now()
 		err := r.runSession(ctx)
+		r.beats.beat("run") // the pause before the next one, or for a person's decision, is no standstill
 		if done, err := r.ended(ctx, err); done {
 			return err
 		}
