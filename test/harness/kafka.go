@@ -133,6 +133,12 @@ func NewKafka(t testing.TB, o KafkaOptions) *Kafka {
 	return k
 }
 
+// FetchKafka downloads a version by Maven, unless it is there already.
+func FetchKafka(ctx context.Context, version string) error {
+	_, err := kafkaJars(ctx, version)
+	return err
+}
+
 // kafkaJars gives the folder with a version's jars, fetched once by Maven.
 func kafkaJars(ctx context.Context, version string) (string, error) {
 	base, err := CacheDir()

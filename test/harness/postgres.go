@@ -135,6 +135,12 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("we are root, Postgres runs as nobody else than an ordinary account, and there is neither an account postgres nor nobody")
 }
 
+// FetchPostgres downloads a major, unless it is there already.
+func FetchPostgres(major int) error {
+	_, err := postgresBinaries(major)
+	return err
+}
+
 // fetching keeps two tests from extracting the same archive at once; other processes are kept apart by a lock file.
 var fetching sync.Mutex
 

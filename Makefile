@@ -1,0 +1,70 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo deps fetch test test-all race race-parts lint fuzz bench clean
+
+GO       ?= go
+FUZZTIME ?= 10s
+
+# The packages that need no real Kafka, where the race detector is cheap.
+PARTS := $(addprefix ./,cdc/... checkpoint/... cmd/... decoder/... migrations/... sink/...)
+# Those whose tests ask Postgres alone: what they say of a new major they say of an old one.
+POSTGRES_PARTS := ./cdc ./checkpoint ./migrations
+# -count=1: go test knows nothing of the binary that the tests in test/ start, and would show an old result.
+# -p=1: a package at a time, since two of them that start servers would measure each other.
+TEST := $(GO) test -count=1 -p=1 -timeout=14m
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the relay: bin/outrider
+	$(GO) build -o bin/outrider ./cmd/outrider
+
+demo: ## watch rows turn into records, without a server of your own
+	$(GO) run ./cmd/demo
+
+test: fetch ## run all tests on the newest Postgres and Kafka, and a selection on the oldest Postgres
+	$(TEST) ./...
+	PGTEST_MAJOR=14 $(TEST) $(POSTGRES_PARTS)
+	PGTEST_MAJOR=14 $(TEST) -run '^TestCommittedRowsBecomeRecords$$' ./test
+
+test-all: deps ## run all tests on Postgres 14 to 18, then on Kafka 3.9 (an hour and more)
+	$(GO) run ./test/harness/fetch -postgres 14,15,16,17,18 -kafka 4.3.1,3.9.1
+	for major in 14 15 16 17 18; do \
+		echo "PostgreSQL $$major"; PGTEST_MAJOR=$$major $(GO) test -count=1 -p=1 -timeout=30m ./...; \
+	done
+	echo "Apache Kafka 3.9.1"; KAFKATEST_VERSION=3.9.1 $(GO) test -count=1 -p=1 -timeout=30m ./sink/... ./test/...
+
+race: fetch ## run all tests with the race detector, in the relay's binary too
+	RELAYTEST_RACE=1 $(GO) test -race -count=1 -p=1 -timeout=40m ./...
+
+race-parts: fetch ## the same without the tests of the whole
+	$(GO) test -race -count=1 -timeout=14m $(PARTS)
+
+lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool errcheck ./...
+	@unformatted=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); \
+		if [[ -n $$unformatted ]]; then echo "gofumpt -w has to format: $$unformatted"; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+fuzz: ## fuzz every parser, FUZZTIME (10s) each
+	for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+bench: ## run the Go benchmarks: time and allocations per row
+	$(GO) test -run '^$$' -bench . -benchmem $(PARTS)
+
+deps: ## install what the tests need and is missing, or say what that is
+	@test/harness/deps.sh
+
+fetch: deps ## download the servers that the tests run on
+	@$(GO) run ./test/harness/fetch -postgres 18,14 -kafka 4.3.1
+
+clean: ## remove what the build has made
+	rm -rf bin
