@@ -15,7 +15,7 @@ POSTGRES_PARTS := ./cdc ./checkpoint ./migrations
 TEST := $(GO) test -count=1 -p=1 -timeout=14m
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the relay: bin/outrider
 	$(GO) build -o bin/outrider ./cmd/outrider
@@ -45,7 +45,7 @@ lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) tool errcheck ./...
-	@unformatted=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); \
+	@unformatted=$$($(GO) tool gofumpt -l .); \
 		if [[ -n $$unformatted ]]; then echo "gofumpt -w has to format: $$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) mod verify
