@@ -134,7 +134,7 @@ func (f *frames) next() (typ byte, body []byte, ok bool) {
 
 // walData is an XLogData message: a piece of the plugin's output.
 type walData struct {
-	start     lsn   // of the WAL record; neither monotonic nor unique, see delivery rules in session.go
+	start     lsn   // of the WAL record; neither monotonic nor unique, so never a sign of progress
 	serverEnd lsn   // the end of WAL that the server has decoded up to
 	sentAt    int64 // microseconds since 2000-01-01 UTC
 	data      []byte
