@@ -29,10 +29,13 @@ type options struct {
 }
 
 func main() {
-	// Whatever ends us, what was made is removed. The reader of a pipe that goes away is an error of the next print.
+	// Whatever ends us, what was made is removed. The reader of a pipe that goes away is an error of the next print, and
+	// a terminal that is closed says so more than once.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGHUP)
+	defer release()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends us at once
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		os.Exit(1)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 )
 
 // supervisor keeps a relay process running, as systemd or Kubernetes would.
@@ -25,6 +26,9 @@ type supervisor struct {
 
 // url is the status page's.
 func (v *supervisor) url() string { return "http://" + v.page.Addr().String() + "/" }
+
+// restartPause keeps a relay that dies at its start from being started without end.
+const restartPause = 200 * time.Millisecond
 
 // run starts a relay, and another whenever one dies, until ctx ends; then the relay drains. One that ends by itself with
 // an error is the demo's end too.
@@ -41,6 +45,11 @@ func (v *supervisor) run(ctx context.Context) error {
 			return fmt.Errorf("relay: %w", err)
 		default:
 			v.screen.warn("relay", "stopped with everything delivered and stored; the next one takes over")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(restartPause):
 		}
 	}
 }
