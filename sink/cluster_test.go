@@ -1,13 +1,13 @@
 package sink
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -36,12 +36,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// ours are the goroutines that a session starts.
+var ours = regexp.MustCompile(`sink\.\(\*(Kafka|leader|fence)\)|broker\.\(\*Conn\)`)
+
 // leftBehind gives the stacks when goroutines of the sink go on; those that have just been told to end are waited for.
 func leftBehind() string {
 	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
 		stacks := make([]byte, 4<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
-		if !bytes.Contains(stacks, []byte("sink.(*")) && !bytes.Contains(stacks, []byte("broker.(*Conn)")) {
+		if !ours.Match(stacks) {
 			return ""
 		}
 		if time.Now().After(deadline) {
@@ -56,8 +59,9 @@ const enough = 20 * time.Second
 // cluster is a Kafka cluster in this process, whose network can be cut.
 type cluster struct {
 	*kfake.Cluster
-	t    testing.TB
-	open atomic.Int32 // connections
+	t     testing.TB
+	open  atomic.Int32 // connections
+	links sync.Map     // of *link
 
 	cutAnswer  atomic.Bool                   // the next answer is lost, and its connection
 	cutRequest atomic.Bool                   // the next large request arrives by half
@@ -111,7 +115,9 @@ func (l listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	l.c.open.Add(1)
-	return &link{Conn: conn, c: l.c, gone: make(chan struct{})}, nil
+	k := &link{Conn: conn, c: l.c, gone: make(chan struct{})}
+	l.c.links.Store(k, nil)
+	return k, nil
 }
 
 // newCluster starts one. It behaves as Kafka 4.1 does: a leader without memory of a producer takes any first sequence.
@@ -128,6 +134,21 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 	}
 	t.Cleanup(c.Close)
 	return c
+}
+
+// kill ends a broker and its connections; others lead from then on.
+func (c *cluster) kill(node int32) {
+	c.t.Helper()
+	addr := c.ListenAddrs()[node]
+	if err := c.RemoveNode(node); err != nil {
+		c.t.Fatal(err)
+	}
+	c.links.Range(func(l, _ any) bool {
+		if l := l.(*link); l.LocalAddr().String() == addr {
+			_ = l.Close()
+		}
+		return true
+	})
 }
 
 // read gives all records of a topic by partition, as an independent client reads them.

@@ -20,6 +20,8 @@ import (
 const (
 	// metadataMaxAge is how old metadata may get: new partitions are noticed within that time.
 	metadataMaxAge = time.Minute
+	// metadataSoon is how old it may get while rows wait for what it will say.
+	metadataSoon = 200 * time.Millisecond
 	// metadataMinAge is the least time between two requests while something is unknown.
 	metadataMinAge = 50 * time.Millisecond
 	// kafkaSubject is the cluster as a whole, among the troubles.
@@ -154,10 +156,7 @@ func (k *Kafka) followMetadata(ctx context.Context, conn *broker.Conn) error {
 				k.clearTrouble("topics")
 			}
 		}
-		age := metadataMaxAge
-		if k.unsettled() {
-			age = 4 * metadataMinAge
-		}
+		age := k.metadataAge(time.Now())
 		if retire := conn.RetireAt(); !retire.IsZero() {
 			age = min(age, max(0, time.Until(retire)))
 		}
@@ -187,21 +186,27 @@ func (k *Kafka) topicNames() []string {
 	return names
 }
 
-// unsettled says whether rows wait for metadata: in a lobby, or in a queue without a leader.
-func (k *Kafka) unsettled() bool {
+// metadataAge is how old metadata may get now. Rows that wait for it, in a lobby or in a queue without a leader, want it
+// soon; those of a topic that somebody has to mend can wait.
+func (k *Kafka) metadataAge(now time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	age := metadataMaxAge
 	for _, t := range k.topics {
 		if len(t.lobby) > 0 {
-			return true
+			if !t.trouble.IsZero() && now.Sub(t.trouble) > topicRetry {
+				age = min(age, topicRetry)
+				continue
+			}
+			return metadataSoon
 		}
 		for _, q := range t.queues {
 			if q.leader == nil && !q.empty() {
-				return true
+				return metadataSoon
 			}
 		}
 	}
-	return false
+	return age
 }
 
 // apply takes metadata over, and gives the topics that do not exist.
@@ -231,7 +236,7 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 			continue
 		}
 		k.troubles.clear("topic " + t.name)
-		t.trouble = time.Time{}
+		t.trouble, t.refused = time.Time{}, ""
 		k.size(t, int32(len(answer.Partitions)))
 		for j := range answer.Partitions {
 			k.lead(ctx, t, &answer.Partitions[j], addrs)
@@ -247,12 +252,17 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 // withoutTopic holds the rows of a topic that is unknown or forbidden. Under Skip they are given up after topics.wait.
 func (k *Kafka) withoutTopic(t *topic, code int16) {
 	what := errorName(code)
-	if code == codeUnknownTopic {
+	switch {
+	case t.refused != "":
+		what += ": it cannot be created: " + t.refused
+	case code == codeUnknownTopic && !k.cfg.Topics.Create:
 		what += ": create the topic, or set kafka.topics.create: true"
-	} else {
+	case code != codeUnknownTopic:
 		what += ": the relay's principal needs WRITE and DESCRIBE on it"
 	}
-	k.troubles.set("topic "+t.name, what+"; its rows wait, other topics go on")
+	if code != codeUnknownTopic || !k.cfg.Topics.Create || t.refused != "" { // else it is being created: no trouble yet
+		k.troubles.set("topic "+t.name, what+"; its rows wait, other topics go on")
+	}
 	if t.trouble.IsZero() {
 		t.trouble = time.Now()
 	}
@@ -264,6 +274,7 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 // size sets a topic's number of partitions. A larger number than before is used once the old queues have run empty.
 func (k *Kafka) size(t *topic, n int32) {
 	switch have := int32(len(t.queues)); {
+	case n == have: // both are 0 where a topic is described before its partitions are
 	case have == 0:
 		t.grown = 0
 		k.addQueues(t, n)
@@ -363,13 +374,16 @@ func (k *Kafka) createTopics(ctx context.Context, res *metadata.Response, names 
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, t := range answer.(*createtopics.Response).Topics {
-		switch t.ErrorCode {
-		case 0:
-			k.cfg.Log.Info().Str("topic", t.Name).Int32("partitions", k.cfg.Topics.Partitions).Msg("topic created")
-		case codeTopicAlreadyExists:
-		default:
-			k.troubles.set("topic "+t.Name, "cannot be created: "+(&answerError{t.ErrorCode, t.ErrorMessage}).Error()+"; its rows wait, other topics go on")
+	for _, made := range answer.(*createtopics.Response).Topics {
+		t := k.topics[made.Name]
+		switch {
+		case t == nil:
+		case made.ErrorCode == 0:
+			t.refused = ""
+			k.cfg.Log.Info().Str("topic", t.name).Int32("partitions", k.cfg.Topics.Partitions).Msg("topic created")
+		case made.ErrorCode != codeTopicAlreadyExists:
+			t.refused = (&answerError{made.ErrorCode, made.ErrorMessage}).Error()
+			k.withoutTopic(t, codeUnknownTopic)
 		}
 	}
 	return nil

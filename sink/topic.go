@@ -18,8 +18,9 @@ type topic struct {
 	grown int // the new partition count, while the old queues run empty; else 0
 	// batchBytes is what a batch may have here; it shrinks when the broker refuses batches as too large.
 	batchBytes int
-	sticky     int32 // partition of rows without a key, until its batch is closed
-	trouble    time.Time
+	sticky     int32     // partition of rows without a key, until its batch is closed
+	trouble    time.Time // since when it has been unknown or forbidden; zero when it is neither
+	refused    string    // why it could not be created when that was tried last
 }
 
 // heldBatch is a batch in the lobby: with what its rows need to be queued.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"slices"
+	"time"
 
 	"github.com/rs/zerolog"
 )
@@ -9,20 +10,32 @@ import (
 // troubles are the things that keep events from being delivered just now, each under its subject. Changes are logged,
 // repetitions are not. Guarded by Kafka.mu.
 type troubles struct {
-	bySubject map[string]string
+	bySubject map[string]trouble
 	log       zerolog.Logger
 }
 
+type trouble struct {
+	what   string
+	said   string // what the log was told last, and when
+	saidAt time.Time
+}
+
+// troubleLogInterval is the least time between two lines about one subject: brokers that fail in turn, or the port number
+// in an error, change the words all the time.
+const troubleLogInterval = 30 * time.Second
+
 // set records that subject is in trouble.
 func (t *troubles) set(subject, what string) {
-	if t.bySubject[subject] == what {
-		return
+	known := t.bySubject[subject]
+	known.what = what
+	if now := time.Now(); what != known.said && now.Sub(known.saidAt) >= troubleLogInterval {
+		known.said, known.saidAt = what, now
+		t.log.Warn().Str("subject", subject).Msg(what)
 	}
 	if t.bySubject == nil {
-		t.bySubject = make(map[string]string)
+		t.bySubject = make(map[string]trouble)
 	}
-	t.bySubject[subject] = what
-	t.log.Warn().Str("subject", subject).Msg(what)
+	t.bySubject[subject] = known
 }
 
 // clear records that subject is well.
@@ -43,7 +56,7 @@ func (t *troubles) worst() string {
 		return ""
 	}
 	first := slices.Min(subjects)
-	return first + ": " + t.bySubject[first]
+	return first + ": " + t.bySubject[first].what
 }
 
 func (k *Kafka) setTrouble(subject, what string) {
