@@ -37,6 +37,7 @@ type Kafka struct {
 	records  int // appended and not acked
 	topics   map[string]*topic
 	leaders  map[int32]*leader
+	known    []string // addresses of the cluster's brokers, as metadata tells them
 	troubles troubles
 	draining bool
 	idle     chan struct{}   // closed when draining and nothing is unacked

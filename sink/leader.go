@@ -46,9 +46,15 @@ func (l *leader) run(ctx context.Context) error {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 50*time.Millisecond, 2*time.Second
 	for ctx.Err() == nil {
-		l.k.mu.Lock()
-		addr := l.addr
-		l.k.mu.Unlock()
+		addr, needed := l.target()
+		if !needed { // it leads nothing of ours, so whether it lives is no concern
+			l.k.clearTrouble(l.subject())
+			select {
+			case <-ctx.Done():
+			case <-l.wake:
+			}
+			continue
+		}
 		conn, err := broker.Dial(ctx, addr, &l.k.cfg.Conn)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -59,13 +65,24 @@ func (l *leader) run(ctx context.Context) error {
 			pause(ctx, retry.NextBackOff())
 			continue
 		}
-		retry.Reset()
 		l.k.clearTrouble(l.subject())
+		dialled := time.Now()
 		l.serve(ctx, conn)
 		_ = conn.Close() // answers every request that is still in flight with an error
 		l.k.askRefresh()
+		if time.Since(dialled) > retry.MaxInterval {
+			retry.Reset()
+		}
+		pause(ctx, retry.NextBackOff()) // a broker that takes connections only to end them must not be dialled without rest
 	}
 	return ctx.Err()
+}
+
+// target is where the broker is to be found, and whether any partition needs it.
+func (l *leader) target() (addr string, needed bool) {
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	return l.addr, len(l.queues) > 0
 }
 
 // serve sends over conn until it ends, or is to be replaced and owes nothing more.

@@ -83,12 +83,12 @@ func (e *permanent) Permanent() bool { return true }
 // ClusterID is the Kafka cluster's own, known after Start.
 func (k *Kafka) ClusterID() string { return k.clusterID }
 
-// onAnyBroker dials the bootstrap brokers in turn until f succeeds with one, however long that takes, or hopeless says
-// of an error that it is no use. A backoff.Permanent error of f ends it too.
+// onAnyBroker dials the bootstrap brokers, and those that metadata has told of, in turn until f succeeds with one,
+// however long that takes, or hopeless says of an error that it is no use. A backoff.Permanent error of f ends it too.
 func (k *Kafka) onAnyBroker(ctx context.Context, hopeless func(error) bool, f func(*broker.Conn) error) error {
 	next := 0
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		addr := k.cfg.Brokers[next%len(k.cfg.Brokers)]
+		addr := k.broker(next)
 		next++
 		conn, err := broker.Dial(ctx, addr, &k.cfg.Conn)
 		if err == nil {
@@ -108,6 +108,16 @@ func (k *Kafka) onAnyBroker(ctx context.Context, hopeless func(error) bool, f fu
 		k.clearTrouble(kafkaSubject)
 	}
 	return err
+}
+
+// broker is the address to try as the i-th: those of the settings come first.
+func (k *Kafka) broker(i int) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if i %= len(k.cfg.Brokers) + len(k.known); i < len(k.cfg.Brokers) {
+		return k.cfg.Brokers[i]
+	}
+	return k.known[i-len(k.cfg.Brokers)]
 }
 
 // describe asks for the cluster's brokers and the named topics; for no topic where names is empty, never for all.
@@ -214,8 +224,10 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	addrs := make(map[int32]string, len(res.Brokers))
+	k.known = k.known[:0]
 	for _, b := range res.Brokers {
 		addrs[b.NodeID] = net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+		k.known = append(k.known, addrs[b.NodeID])
 		if l := k.leaders[b.NodeID]; l != nil {
 			l.addr = addrs[b.NodeID]
 		}

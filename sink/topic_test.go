@@ -203,6 +203,24 @@ func number(r *kgo.Record) int {
 	return n
 }
 
+// The brokers that the settings name may be gone while others lead.
+func TestMetadataComeFromAnyKnownBroker(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(3), kfake.SeedTopics(6, "a"))
+	s := startSession(t, c, func(cfg *Config) { cfg.Brokers = c.ListenAddrs()[:1] })
+	for shard := range int32(6) {
+		s.append("a", shard, 10)
+	}
+	s.until("all is acked", func() bool { return s.records == 0 })
+	c.kill(0)
+	for shard := range int32(6) {
+		s.append("a", shard, 10)
+	}
+	s.until("all is acked", func() bool { return s.records == 0 })
+	s.checkDelivered("a")
+	// Nothing of ours is led by the dead broker: it is nobody's trouble any more.
+	s.until("there is no trouble", func() bool { return s.troubles.worst() == "" })
+}
+
 func TestRecreatedTopicEndsTheSession(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "a"))
 	s := startSession(t, c)
