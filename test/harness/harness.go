@@ -6,6 +6,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -27,14 +28,18 @@ func CacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// freePort gives a TCP port on loopback that nobody listens on.
+// freePort gives a TCP port on loopback that nobody listens on. It is one that systems give to no outgoing connection, so
+// that it is still free when a server that was stopped comes back to it.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	const first, last = 15000, 32000
+	for range 100 {
+		port := first + rand.IntN(last-first)
+		l, err := net.Listen("tcp", loopback(port))
+		if err == nil {
+			return port, l.Close()
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free TCP port from %d to %d", first, last)
 }
 
 // process is a child that dies with us, on Linux also when we are killed.
