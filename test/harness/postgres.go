@@ -54,20 +54,27 @@ type Postgres struct {
 }
 
 // defaultMajor is what PGTEST_MAJOR says.
-func defaultMajor() int {
-	if n, err := strconv.Atoi(os.Getenv("PGTEST_MAJOR")); err == nil {
-		return n
+func defaultMajor() (int, error) {
+	asked := os.Getenv("PGTEST_MAJOR")
+	if asked == "" {
+		return NewestPostgres, nil
 	}
-	return NewestPostgres
+	major, err := strconv.Atoi(asked)
+	if err != nil {
+		return 0, fmt.Errorf("PGTEST_MAJOR is %q, not a major of PostgreSQL (14 to 18)", asked)
+	}
+	return major, nil
 }
 
 // StartPostgres makes a fresh server. The caller closes it.
 func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 	p := &Postgres{Major: o.Major, Dir: o.Dir}
-	if p.Major == 0 {
-		p.Major = defaultMajor()
-	}
 	var err error
+	if p.Major == 0 {
+		if p.Major, err = defaultMajor(); err != nil {
+			return nil, err
+		}
+	}
 	if p.account, err = unprivileged(); err != nil {
 		return nil, err
 	}
