@@ -44,6 +44,14 @@ func CreateTopic(t testing.TB, brokers []string, name string, partitions int32, 
 // ReadAll reads topics from their beginning to their present ends, uncommitted records included, by an independent client.
 func ReadAll(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
 	t.Helper()
+	var records []*kgo.Record
+	EachRecord(t, brokers, func(r *kgo.Record) { records = append(records, r) }, topics...)
+	return records
+}
+
+// EachRecord is ReadAll for more records than memory should hold.
+func EachRecord(t testing.TB, brokers []string, each func(*kgo.Record), topics ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	adm := Admin(t, brokers)
@@ -69,7 +77,6 @@ func ReadAll(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
 			left[o.Topic][o.Partition] = o.Offset
 		}
 	})
-	var records []*kgo.Record
 	for len(left) > 0 {
 		fetches := cl.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
@@ -87,11 +94,10 @@ func ReadAll(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
 				}
 			}
 			if !r.Attrs.IsControl() {
-				records = append(records, r)
+				each(r)
 			}
 		})
 	}
-	return records
 }
 
 // EndOffsets sums the ends of topics: the number of records, and markers, that were ever written.

@@ -101,21 +101,32 @@ const (
 // the first of each counts.
 func CheckDelivered(t testing.TB, conn *pgx.Conn, brokers []string, repeats Repeats, topics ...string) {
 	t.Helper()
-	if faults := compare(readOutbox(t, conn), ReadAll(t, brokers, topics...), repeats); len(faults) > 0 {
-		shown := faults[:min(len(faults), 20)]
-		t.Fatalf("%d faults in what %v hold:\n%s", len(faults), topics, strings.Join(shown, "\n"))
+	faults, missing := compare(readOutbox(t, conn), ReadAll(t, brokers, topics...), repeats)
+	failOn(t, faults, topics)
+	if missing != nil {
+		t.Fatalf("%v: %v", topics, missing)
 	}
 }
 
-// AwaitDelivered waits until topics hold as many records as public.outbox has rows, and then checks them. Topics must be of one writer's.
+// AwaitDelivered waits until topics hold every row that public.outbox has now, and checks them as CheckDelivered does.
 func AwaitDelivered(t testing.TB, conn *pgx.Conn, brokers []string, repeats Repeats, patience time.Duration, topics ...string) {
 	t.Helper()
-	var rows int64
-	if err := conn.QueryRow(t.Context(), `select count(*) from public.outbox`).Scan(&rows); err != nil {
-		t.Fatal(err)
+	outbox := readOutbox(t, conn)
+	// What the ends of the partitions count is cheaper to ask, but markers are among it.
+	AwaitRecords(t, brokers, int64(len(outbox)), patience, topics...)
+	Eventually(t, patience, fmt.Sprintf("all rows in %v", topics), func() error {
+		faults, missing := compare(outbox, ReadAll(t, brokers, topics...), repeats)
+		failOn(t, faults, topics)
+		return missing
+	})
+}
+
+// failOn fails the test on faults that time does not mend.
+func failOn(t testing.TB, faults, topics []string) {
+	t.Helper()
+	if len(faults) > 0 {
+		t.Fatalf("%d faults in what %v hold:\n%s", len(faults), topics, strings.Join(faults[:min(len(faults), 20)], "\n"))
 	}
-	AwaitRecords(t, brokers, rows, patience, topics...)
-	CheckDelivered(t, conn, brokers, repeats, topics...)
 }
 
 // AwaitRecords waits until topics hold at least that many records.
@@ -156,8 +167,8 @@ func readOutbox(t testing.TB, conn *pgx.Conn) map[string]outboxRow {
 	return outbox
 }
 
-// compare lists what is wrong with records, which come in the order of their partitions.
-func compare(outbox map[string]outboxRow, records []*kgo.Record, repeats Repeats) (faults []string) {
+// compare lists what is wrong with records, which come in the order of their partitions, and says what is missing among them.
+func compare(outbox map[string]outboxRow, records []*kgo.Record, repeats Repeats) (faults []string, missing error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	seen := make(map[string]string, len(records)) // position by id
 	positions := make(map[string]string, len(records))
@@ -194,14 +205,14 @@ func compare(outbox map[string]outboxRow, records []*kgo.Record, repeats Repeats
 			last[lane] = row.n
 		}
 	}
-	var missing []int64
+	var absent []int64
 	for id, row := range outbox {
 		if _, there := seen[id]; !there {
-			missing = append(missing, row.n)
+			absent = append(absent, row.n)
 		}
 	}
-	if slices.Sort(missing); len(missing) > 0 {
-		fault("%d rows are missing, the first of them %d", len(missing), missing[0])
+	if len(absent) > 0 {
+		missing = fmt.Errorf("%d of %d rows are missing, the first of them number %d", len(absent), len(outbox), slices.Min(absent))
 	}
-	return faults
+	return faults, missing
 }

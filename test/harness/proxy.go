@@ -12,7 +12,7 @@ type Proxy struct {
 	listener net.Listener
 
 	mu      sync.Mutex
-	target  string
+	targets []string              // of new connections, in turn
 	conns   map[net.Conn]net.Conn // both ends of each connection, by the client's
 	frozen  map[net.Conn]bool     // those of them that are half-open for ever
 	flow    *sync.Cond            // of mu: stalled has changed
@@ -30,7 +30,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("proxy: %v", err)
 	}
-	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]net.Conn), frozen: make(map[net.Conn]bool)}
+	p := &Proxy{listener: l, targets: []string{target}, conns: make(map[net.Conn]net.Conn), frozen: make(map[net.Conn]bool)}
 	p.flow = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
@@ -40,8 +40,8 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // Addr is where clients connect.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// SetTarget sends new connections elsewhere.
-func (p *Proxy) SetTarget(addr string) { p.set(func() { p.target = addr }) }
+// SetTarget sends new connections elsewhere; to several servers in turn, as a balancer does, where more than one is named.
+func (p *Proxy) SetTarget(addrs ...string) { p.set(func() { p.targets = addrs }) }
 
 // Stall makes every connection, present and future, a half-open one: it stays up, and nothing passes. Resume lets all go on.
 func (p *Proxy) Stall()  { p.set(func() { p.stalled = true }) }
@@ -91,7 +91,8 @@ func (p *Proxy) accept() {
 			return
 		}
 		p.mu.Lock()
-		target, refuse := p.target, p.refuse
+		target, refuse := p.targets[0], p.refuse
+		p.targets = append(p.targets[1:len(p.targets):len(p.targets)], target)
 		p.mu.Unlock()
 		if refuse {
 			_ = client.Close()
