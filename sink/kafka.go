@@ -195,15 +195,16 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 			return false, nil
 		}
 	}
-	err = k.router.route(e, k.now)
-	if err == nil {
+	if err = k.router.route(e, k.now); err == nil {
 		err = k.append(e, number)
 	}
-	var u *unroutable
-	if errors.As(err, &u) {
+	if err == nil {
+		return true, nil
+	}
+	if u := (*unroutable)(nil); errors.As(err, &u) {
 		return false, k.poisoned(e, u)
 	}
-	return err == nil, err
+	return false, err
 }
 
 // append puts the routed record where it belongs; the sink's lock is given up while it waits for room.

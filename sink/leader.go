@@ -257,7 +257,7 @@ func (l *leader) answered(parcels []parcel, answer protocol.Message, err error) 
 		case err != nil:
 			k.cfg.Stats.retried("lost")
 			p.batch.unsure = true
-			q.later(now)
+			k.postpone(q, err.Error(), now)
 		default:
 			k.settle(p, part, now)
 		}
