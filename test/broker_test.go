@@ -44,16 +44,13 @@ func TestKafkaAwayOutlivesWALSenderTimeout(t *testing.T) {
 	node := kafka.Nodes[0]
 	node.Pause()
 	t.Cleanup(node.Resume)
-	harness.Exec(t, s.conn, `begin`)
-	harness.WriteRows(t, s.conn, s.aggregate("a"), 101, 20_000, 1000)
-	uncommitted := s.walEnd(t) // the commit comes after it
-	harness.Exec(t, s.conn, `commit`)
+	uncommitted := s.commit(t, func() { harness.WriteRows(t, s.conn, s.aggregate("a"), 101, 20_000, 1000) })
 	awaitDegraded(t, relay, node.Addr, 20*time.Second)
 	awaitStandstill(t, relay)
 
-	walsender, before := s.slotState(t).walsender, usage(t, relay)
+	walsender, before := s.walsender(t), usage(t, relay)
 	harness.Throughout(t, 3*timeout, "a relay that waits for Kafka", func() error {
-		if now := s.slotState(t).walsender; now != walsender {
+		if now := s.walsender(t); now != walsender {
 			return fmt.Errorf("walsender %d, not %d", now, walsender)
 		}
 		if s.confirmedBeyond(t, uncommitted) {

@@ -28,10 +28,7 @@ func (s *stage) insertPoison(t *testing.T, aggregate *string, size int) (id stri
 func (s *stage) surround(t *testing.T, aggregate *string, size int) (id, before string) {
 	t.Helper()
 	harness.WriteRows(t, s.conn, s.aggregate("good"), 1, 499, 100)
-	harness.Exec(t, s.conn, `begin`)
-	id = s.insertPoison(t, aggregate, size)
-	before = s.walEnd(t)
-	harness.Exec(t, s.conn, `commit`)
+	before = s.commit(t, func() { id = s.insertPoison(t, aggregate, size) })
 	harness.WriteRows(t, s.conn, s.aggregate("good"), 501, 1001, 100)
 	return id, before
 }
@@ -76,8 +73,8 @@ func TestPoisonRowStopsTheRelayBeforeItIsConfirmed(t *testing.T) {
 				}
 			}
 			harness.Eventually(t, 10*time.Second, "release of the slot", func() error {
-				if at := s.slotState(t); at.walsender != 0 {
-					return fmt.Errorf("held by %d", at.walsender)
+				if pid := s.walsender(t); pid != 0 {
+					return fmt.Errorf("held by %d", pid)
 				}
 				return nil
 			})

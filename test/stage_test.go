@@ -69,30 +69,27 @@ func (s *stage) startRelaying(t *testing.T, brokers []string, config string) *ha
 	return r
 }
 
-// slotState is what Postgres knows of the stage's slot.
-type slotState struct {
-	walsender int64 // pid; 0: nobody streams
-	confirmed string
-}
-
-func (s *stage) slotState(t *testing.T) slotState {
+// walsender is the process that streams from the stage's slot; 0: none.
+func (s *stage) walsender(t *testing.T) (pid int) {
 	t.Helper()
-	var st slotState
-	err := s.conn.QueryRow(t.Context(), `select coalesce(active_pid, 0), confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1`, s.slot()).Scan(&st.walsender, &st.confirmed)
+	err := s.conn.QueryRow(t.Context(), `select coalesce(active_pid, 0) from pg_replication_slots where slot_name = $1`, s.slot()).Scan(&pid)
 	if err != nil {
 		t.Fatalf("look at slot %s: %v", s.slot(), err)
 	}
-	return st
+	return pid
 }
 
-// walEnd is the present end of WAL.
-func (s *stage) walEnd(t *testing.T) string {
+// commit runs f in a transaction and gives an LSN between what f wrote and its commit: a slot that has let go of more
+// than that has let go of f's rows.
+func (s *stage) commit(t *testing.T, f func()) (lsn string) {
 	t.Helper()
-	var end string
-	if err := s.conn.QueryRow(t.Context(), `select pg_current_wal_insert_lsn()::text`).Scan(&end); err != nil {
+	harness.Exec(t, s.conn, `begin`)
+	f()
+	if err := s.conn.QueryRow(t.Context(), `select pg_current_wal_insert_lsn()::text`).Scan(&lsn); err != nil {
 		t.Fatal(err)
 	}
-	return end
+	harness.Exec(t, s.conn, `commit`)
+	return lsn
 }
 
 // confirmedBeyond says whether the slot has let go of WAL from lsn on.
