@@ -56,6 +56,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	dieWithUs(cmd.SysProcAttr)
+	cmd.SysProcAttr.Setpgid = true // Ctrl-C in a terminal is for us: we stop them, in order
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
