@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	// lull is the least time between two reads of the socket while a backlog flows. The walsender sends a message per
-	// row, and each send wakes a reader that waits; a reader that lets the rows gather leaves the CPU to the server.
-	lull = 200 * time.Microsecond
+	// While a backlog flows, reads of the socket keep a distance in which about gather bytes arrive, within these bounds. The
+	// walsender sends a message per row, and each send wakes a reader that waits; a reader that lets the rows gather
+	// leaves the CPU to the server, the more so the less there is of it. More than the bounds would let the socket fill up.
+	minLull, maxLull = 200 * time.Microsecond, time.Millisecond
+	gather           = 8 << 10
 	// flowRate, in bytes a second, is what tells a backlog from a trickle: some 10,000 small rows a second.
 	// Below it there is little to save, and a commit is worth more on time than cheap.
 	flowRate = 4 << 20
@@ -61,19 +63,19 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 
 // flowMeter knows from the recent reads whether a backlog flows.
 type flowMeter struct {
-	last  time.Time // when the last read returned
-	full  bool      // the last read took all it could: more is waiting already
-	since time.Time // begin of the window
-	bytes int       // in the window
-	flows bool      // the verdict of the window before
+	last  time.Time     // when the last read returned
+	full  bool          // the last read took all it could: more is waiting already
+	since time.Time     // begin of the window
+	bytes int           // in the window
+	lull  time.Duration // to keep between reads, by the window before; 0: no backlog flows
 }
 
 // wait is the time by which a read at now should be put off.
 func (m *flowMeter) wait(now time.Time) time.Duration {
-	if !m.flows || m.full {
+	if m.lull == 0 || m.full {
 		return 0
 	}
-	return lull - now.Sub(m.last) // what the reader spent on the last block counts
+	return m.lull - now.Sub(m.last) // what the reader spent on the last block counts
 }
 
 // took notes a read of n bytes that returned at now.
@@ -81,7 +83,10 @@ func (m *flowMeter) took(n int, full bool, now time.Time) {
 	m.last, m.full = now, full
 	m.bytes += n
 	if d := now.Sub(m.since); d >= flowWindow {
-		m.flows = float64(m.bytes) >= flowRate*d.Seconds()
+		m.lull = 0
+		if rate := float64(m.bytes) / d.Seconds(); rate >= flowRate {
+			m.lull = min(max(time.Duration(gather/rate*float64(time.Second)), minLull), maxLull)
+		}
 		m.since, m.bytes = now, 0
 	}
 }

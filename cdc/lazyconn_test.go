@@ -26,11 +26,12 @@ func TestReaderWaitsOnlyWhileABacklogFlows(t *testing.T) {
 		"nothing for a minute":               {every: time.Minute, bytes: 400, want: 0},
 		"1,000 rows a second":                {every: time.Millisecond, bytes: 400, want: 0},
 		"a commit of 100 rows, ten a second": {every: 100 * time.Millisecond, bytes: 40_000, want: 0},
-		"a backlog, row by row":              {every: 10 * time.Microsecond, bytes: 400, want: lull},
-		"a backlog, block by block":          {every: lull, bytes: 16 << 10, want: lull},
-		"a reader that was busy":             {every: lull, bytes: 16 << 10, spent: 150 * time.Microsecond, want: 50 * time.Microsecond},
-		"a reader that was busy for long":    {every: lull, bytes: 16 << 10, spent: time.Second, want: 0},
-		"more waits already":                 {every: lull, bytes: blockSize, full: true, want: 0},
+		"a backlog, row by row":              {every: 10 * time.Microsecond, bytes: 800, want: minLull},
+		"a server short of CPU":              {every: 100 * time.Microsecond, bytes: 800, want: maxLull},
+		"a backlog, block by block":          {every: minLull, bytes: 16 << 10, want: minLull},
+		"a reader that was busy":             {every: minLull, bytes: 16 << 10, spent: 150 * time.Microsecond, want: 50 * time.Microsecond},
+		"a reader that was busy for long":    {every: minLull, bytes: 16 << 10, spent: time.Second, want: 0},
+		"more waits already":                 {every: minLull, bytes: blockSize, full: true, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var m flowMeter
