@@ -103,7 +103,14 @@ func (p *Proxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		p.set(func() { p.conns[client] = server })
+		p.mu.Lock()
+		p.conns[client] = server
+		closed := p.closed
+		p.mu.Unlock()
+		if closed { // after close has cut the others
+			p.Cut()
+			return
+		}
 		p.wg.Go(func() { p.pass(client, server, client) })
 		p.wg.Go(func() { p.pass(server, client, client) })
 	}
