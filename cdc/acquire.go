@@ -19,6 +19,7 @@ func (s *session) takeSlot(ctx context.Context) error {
 	if err := migrations.EnsureCheckpoint(ctx, s.control); err != nil {
 		return fmt.Errorf("prepare schema outrider: %w", err)
 	}
+	failpoint("schema prepared")
 	row, known, err := checkpoint.Read(ctx, s.control, s.cfg.Name)
 	if err != nil {
 		return err
@@ -60,6 +61,7 @@ func (s *session) standBy(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		s.beats.beat("run")
+		failpoint("standing by")
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -83,6 +85,7 @@ func (s *session) firstStart(ctx context.Context) error {
 			return err
 		}
 		s.log.Info().Str("publication", pg.Publication).Strs("tables", pg.Tables).Msg("publication created")
+		failpoint("publication created")
 	}
 	at, err := createSlot(ctx, s.repl, s.control, pg, s.facts.version, func(waitsFor string) {
 		s.log.Warn().Str("waits_for", waitsFor).Msg("the new slot waits for transactions that began before it")
@@ -91,6 +94,7 @@ func (s *session) firstStart(ctx context.Context) error {
 		return err
 	}
 	s.created = true
+	failpoint("slot created")
 	started := s.log.Info().Str("slot", pg.Slot).Stringer("at", at)
 	for _, table := range pg.Tables {
 		if n, err := rowsBefore(ctx, s.control, table); err == nil { // the right to read the table is not needed otherwise
@@ -127,6 +131,7 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	if err != nil {
 		return row, err
 	}
+	failpoint("row claimed")
 	s.store, s.facts.slot, s.generation = store, slot, store.Generation()
 	if first && !s.created {
 		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")

@@ -35,9 +35,11 @@ func (s *session) report(ctx context.Context) error {
 		if !due && !ask && confirmed == told && time.Since(last) < reportInterval {
 			continue
 		}
+		failpoint("report due")
 		if err := s.sendReport(ask); err != nil {
 			return err
 		}
+		failpoint("reported")
 		told, last = confirmed, time.Now()
 	}
 }

@@ -76,6 +76,7 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 	if err := s.checkOrder(safe); err != nil {
 		return err
 	}
+	failpoint("save begins")
 	s.savingSince.Store(time.Now().UnixNano())
 	defer s.savingSince.Store(0)
 	err := s.ask(ctx, func(ctx context.Context) error {
@@ -84,10 +85,12 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 	if err != nil {
 		return err
 	}
+	failpoint("stored")
 	s.tracker.Stored(safe)
 	s.sink.Stored(s.tracker.StoredNext())
 	s.stored.Store(uint64(safe))
 	s.confirmed.Store(uint64(safe)) // what is confirmed is what was stored, never what is merely safe
+	failpoint("confirmed")
 	s.tellReport()
 	if err := s.settle(ctx, safe); err != nil {
 		return err

@@ -94,9 +94,11 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
+	failpoint("connected")
 	if err := s.takeSlot(ctx); err != nil {
 		return err
 	}
+	failpoint("slot taken")
 	r.beats.done("run") // from here on the session's loops turn
 	return s.own(ctx)
 }
@@ -144,6 +146,7 @@ func (s *session) close() {
 			cancel()
 		}
 	}
+	failpoint("session closed")
 }
 
 // connectTimeout bounds the way to the slot: three connections, and a look at the server.
@@ -225,7 +228,9 @@ func (s *session) own(ctx context.Context) error {
 		err = ended // the part that failed first, not one that it took along
 	}
 	if err != nil && s.sink != nil && !errors.Is(err, ErrInvariant) {
+		failpoint("session failed")
 		s.lastSave()
+		failpoint("failed session saved")
 	}
 	return err
 }
@@ -253,6 +258,7 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err != nil {
 		return err
 	}
+	failpoint("partitions known")
 	if err := s.checkDecoding(row); err != nil {
 		return err
 	}
@@ -265,6 +271,7 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err := s.sink.Start(starting); err != nil {
 		return asSink(fmt.Errorf("start the producer: %w", err))
 	}
+	failpoint("sink started")
 	if err := s.judgeCluster(row, s.sink.ClusterID()); err != nil {
 		return err
 	}
@@ -277,6 +284,7 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err != nil {
 		return err
 	}
+	failpoint("identity stored")
 	// From here on records may be sent: the checkpoint is no longer that of a clean stop.
 	return s.keep(starting, row.LSN, false)
 }
@@ -297,6 +305,7 @@ func (s *session) deliver(ctx, work context.Context, group *errgroup.Group) erro
 	group.Go(func() error { defer close(s.readerDone); return s.read(work) })
 	s.streaming.Store(true)
 	s.relay.ran()
+	failpoint("streaming")
 	s.tellSave() // who polls the state should not wait a tick longer
 	s.log.Info().Stringer("checkpoint", s.start).Uint32("timeline", s.timelines.current).Str("slot", s.cfg.Postgres.Slot).Msg("streaming")
 	select {
@@ -310,6 +319,7 @@ func (s *session) deliver(ctx, work context.Context, group *errgroup.Group) erro
 // drain ends intake at a commit, delivers what is in flight, stores it, and says goodbye.
 func (s *session) drain(work context.Context) error {
 	s.relay.setState(Draining, "a stop was asked for")
+	failpoint("drain begins")
 	bounded, cancel := context.WithTimeout(work, s.cfg.Drain)
 	defer cancel()
 	left := s.finish(bounded)
@@ -322,15 +332,19 @@ func (s *session) drain(work context.Context) error {
 	case <-work.Done():
 		return context.Cause(work)
 	}
+	failpoint("saver stopped")
 	if err := s.keep(work, s.safe(), left == ""); err != nil {
 		return err
 	}
+	failpoint("drain saved")
 	if err := s.sendReport(false); err != nil {
 		return err
 	}
+	failpoint("drain reported")
 	if err := s.repl.sendCopyDone(); err != nil {
 		return err
 	}
+	failpoint("CopyDone sent")
 	if left != "" {
 		return fmt.Errorf("%w: after %s (timeouts.drain) it still waited for %s", ErrDrain, s.cfg.Drain, left)
 	}
@@ -346,10 +360,12 @@ func (s *session) finish(ctx context.Context) (left string) {
 	case <-ctx.Done():
 		return "the commit of the transaction that is arriving" + s.trouble()
 	}
+	failpoint("intake ended")
 	if err := s.sink.Drain(ctx); err != nil {
 		records, _ := s.sink.InFlight()
 		return fmt.Sprintf("%d records that Kafka has not acked%s", records, s.trouble())
 	}
+	failpoint("sink drained")
 	return ""
 }
 

@@ -20,9 +20,11 @@ func (s *session) read(ctx context.Context) error {
 		if err := s.await(ctx); err != nil {
 			return err
 		}
+		failpoint("block received")
 		if err := s.block(); err != nil {
 			return err
 		}
+		failpoint("block passed on")
 	}
 	return nil
 }

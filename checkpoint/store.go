@@ -210,7 +210,9 @@ const setVerdictSQL = `update outrider.checkpoint
 
 // write runs a statement that changes the row while its generation is ours; $1 and $2 are the name and the generation.
 func (s *Store) write(ctx context.Context, sql string, args ...any) error {
+	failpoint("row's write begins")
 	tag, err := s.conn.Exec(ctx, sql, append([]any{s.name, s.generation}, args...)...)
+	failpoint("row's write answered")
 	if err == nil && tag.RowsAffected() == 0 {
 		err = ErrSuperseded
 	}

@@ -80,6 +80,7 @@ func (f *fence) take(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint("producer taken")
 	known := f.ledger.Producers()
 	if slices.Contains(known, f.k.producerID) {
 		return nil
@@ -91,7 +92,11 @@ func (f *fence) take(ctx context.Context) error {
 			Msg("Kafka gave this relay another producer id: waiting until requests of the one before must have timed out")
 		pause(ctx, f.k.cfg.Conn.Timeout)
 	}
-	return f.ledger.AddProducer(ctx, f.k.producerID)
+	err = f.ledger.AddProducer(ctx, f.k.producerID)
+	if err == nil {
+		failpoint("producer known")
+	}
+	return err
 }
 
 // emptyTransaction begins and aborts a transaction over the partitions. What it leaves behind are markers, sooner or later:
@@ -122,7 +127,8 @@ func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned) error {
 	if err != nil || lost {
 		return err // what could not be added is left out of the next round
 	}
-	return f.onCoordinator(ctx, "EndTxn", func(conn *broker.Conn) (int16, error) {
+	failpoint("partitions in transaction")
+	err = f.onCoordinator(ctx, "EndTxn", func(conn *broker.Conn) (int16, error) {
 		answer, err := conn.Do(ctx, &endtxn.Request{TransactionalID: f.txnID, ProducerID: f.k.producerID, ProducerEpoch: f.k.epoch})
 		if err != nil {
 			return 0, err
@@ -133,6 +139,10 @@ func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned) error {
 		}
 		return code, nil
 	})
+	if err == nil {
+		failpoint("transaction ended")
+	}
+	return err
 }
 
 // judgeAdded gives the code that decides about the request as a whole. One topic that is unknown or forbidden fails all of

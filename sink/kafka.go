@@ -96,7 +96,7 @@ func (c *Config) setDefaults() {
 	set(&c.MaxTimestampAge, time.Hour)
 	set(&c.Topics.Wait, time.Minute)
 	set(&c.Conn.Timeout, 30*time.Second)
-	set(&c.RenewInterval, 6*time.Hour)
+	set(&c.RenewInterval, renewInterval)
 	if c.BatchBytes == 0 {
 		c.BatchBytes = 1 << 20
 	}

@@ -136,8 +136,10 @@ func (l *leader) send(conn *broker.Conn) (sent bool, wait time.Duration) {
 			return false, wait
 		}
 	}
+	failpoint("request sealed")
 	l.k.cfg.Stats.requested(l.id)
 	conn.Send(l.request(parcels), func(answer protocol.Message, err error) { l.answered(parcels, answer, err) })
+	failpoint("request sent")
 	return true, 0
 }
 
@@ -234,6 +236,7 @@ var errUnanswered = errors.New("the broker's answer leaves a partition out")
 
 // answered takes the answer to a request, or the error that ended the connection before it came.
 func (l *leader) answered(parcels []parcel, answer protocol.Message, err error) {
+	failpoint("request answered")
 	k := l.k
 	k.mu.Lock()
 	defer k.mu.Unlock()

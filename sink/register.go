@@ -25,8 +25,14 @@ type place struct {
 	partition int32
 }
 
-// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading.
-const notesInterval = 10 * time.Second
+// Constants, but for failpoint_on.go.
+var (
+	// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading.
+	notesInterval = 10 * time.Second
+	// renewInterval is Config.RenewInterval where that is zero: a quarter of the day for which brokers remember a
+	// producer without a batch or marker (producer.id.expiration.ms).
+	renewInterval = 6 * time.Hour
+)
 
 // start takes the producer, fences and scans.
 func (f *fence) start(ctx context.Context) error {
@@ -38,6 +44,7 @@ func (f *fence) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint("scan finished")
 	registered := 0
 	for _, p := range f.marked {
 		f.registered[place{p.Topic, p.Partition}] = p
@@ -95,12 +102,22 @@ func (f *fence) keep(ctx context.Context) error {
 		case <-notes.C:
 			err = f.writeNotes(ctx)
 		case <-renew.C:
-			err = f.emptyTransaction(ctx, f.everything())
+			err = f.renew(ctx)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// renew repeats the empty transaction, so that the coordinator and the leaders go on to know the producer.
+func (f *fence) renew(ctx context.Context) error {
+	failpoint("renewal begins")
+	err := f.emptyTransaction(ctx, f.everything())
+	if err == nil {
+		failpoint("renewed")
+	}
+	return err
 }
 
 // everything is every registered partition that can be reached.
@@ -139,9 +156,11 @@ func (f *fence) register(ctx context.Context) error {
 		return err
 	}
 	ends := f.ends(ctx, cluster, waiting)
+	failpoint("registration begins")
 	if err := f.enter(ctx, waiting, ends); err != nil {
 		return err
 	}
+	failpoint("registered")
 	f.k.mu.Lock()
 	defer f.k.mu.Unlock()
 	for _, q := range waiting {
@@ -245,6 +264,7 @@ func (k *Kafka) Passed(p decoder.Position, number uint64) error {
 	if !k.tail.empty() {
 		return nil
 	}
+	failpoint("tail met")
 	k.tail = nil
 	k.cfg.Log.Info().Stringer("at", p).Msg("everything that Kafka held above the checkpoint has been met again")
 	for _, p := range k.fence.marked {
@@ -289,5 +309,10 @@ func (f *fence) writeNotes(ctx context.Context) error {
 	if len(topics) == 0 {
 		return nil
 	}
-	return f.ledger.Register(ctx, topics, partitions, offsets, owned)
+	failpoint("notes due")
+	err := f.ledger.Register(ctx, topics, partitions, offsets, owned)
+	if err == nil {
+		failpoint("notes written")
+	}
+	return err
 }

@@ -368,6 +368,7 @@ func (s *scan) control(p *scanned, c *protocol.ControlBatch) error {
 	p.next = c.BaseOffset + 1
 	if c.ProducerID == s.k.producerID && c.ProducerEpoch == s.k.epoch {
 		p.marker = c.BaseOffset
+		failpoint("marker read")
 	}
 	return nil
 }
@@ -385,6 +386,7 @@ func (s *scan) data(p *scanned, b *protocol.RecordBatch) error {
 	if err := s.checkOwned(p, b.BaseOffset, b.ProducerID); err != nil {
 		return err
 	}
+	failpoint("batch scanned")
 	for {
 		rec, err := b.ReadRecord()
 		if errors.Is(err, io.EOF) {

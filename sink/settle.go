@@ -57,6 +57,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	q.failures = 0
 	q.retryAt, q.barred = time.Time{}, time.Time{}
 	k.troubles.clear(q.String())
+	failpoint("batch acked")
 	for len(q.batches) > 0 && q.batches[0].acked {
 		b := q.batches[0]
 		if b.offset >= 0 && b.offset <= q.lastOffset {
@@ -69,6 +70,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 		q.batches = q.batches[1:]
 		k.cfg.Stats.acked(q.topic.name, b.count(), b.wire.Len(), b.oldest)
 		k.release(b)
+		failpoint("batch let go")
 	}
 	k.regrow(q.topic)
 }

@@ -1,0 +1,7 @@
+//go:build !failpoint
+
+package cdc
+
+// failpoint names a place where a test ends the process as kill -9 does. Only a build with the tag failpoint can; in any
+// other one it compiles to nothing. A name is a literal, and used once, so that the test finds all of them in the source.
+func failpoint(string) {}

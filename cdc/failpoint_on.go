@@ -1,0 +1,7 @@
+//go:build failpoint
+
+package cdc
+
+import points "github.com/outrider-relay/outrider/test/failpoint"
+
+func failpoint(name string) { points.Hit(name) }

@@ -1,0 +1,16 @@
+//go:build failpoint
+
+package sink
+
+import (
+	"time"
+
+	points "github.com/outrider-relay/outrider/test/failpoint"
+)
+
+func failpoint(name string) { points.Hit(name) }
+
+// What happens every few seconds or hours happens several times in a test's session.
+func init() {
+	notesInterval, renewInterval = 150*time.Millisecond, 250*time.Millisecond
+}
