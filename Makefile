@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts lint fuzz bench clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints lint fuzz bench clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -41,8 +41,12 @@ race: fetch ## run all tests with the race detector, in the relay's binary too
 race-parts: fetch ## the same without the tests of the whole
 	$(GO) test -race -count=1 -timeout=14m $(PARTS)
 
+failpoints: fetch ## kill the relay at every failpoint: first, second, last and a random hit
+	FAILPOINTTEST=all $(GO) test -count=1 -v -timeout=90m -run=TestKillAtEveryFailpoint ./test
+
 lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
 	$(GO) vet ./...
+	$(GO) vet -tags failpoint ./...
 	$(GO) tool staticcheck ./...
 	$(GO) tool errcheck ./...
 	@unformatted=$$($(GO) tool gofumpt -l .); \

@@ -1,6 +1,6 @@
-// Package harness starts the real parts that the relay is proved against: Postgres, Apache Kafka, a fake broker for
-// injected errors, a TCP proxy that cuts and stalls, and the relay's own binary as a child process. Everything listens on
-// loopback and a free port, and is stopped by whoever started it.
+// Package harness starts the real parts that the relay is proved against: Postgres, Apache Kafka, a TCP proxy that cuts and
+// stalls, and the relay's own binary as a child process. Everything listens on loopback and a free port, and is stopped by
+// whoever started it.
 package harness
 
 import (
