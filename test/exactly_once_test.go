@@ -22,9 +22,12 @@ const createOutbox = `create table outbox (id uuid primary key default gen_rando
 // exactly is the setting under test.
 const exactly = "kafka: { delivery: exactly-once }\n"
 
+// orders is the aggregate type of every key, for counters.
+func orders(int) string { return "order" }
+
 // counters writes transactions of 1 to 50 rows, each with the next number of its key, until stop is closed, and gives the
-// number of rows by key.
-func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64) <-chan map[string]int {
+// number of rows by key. aggregateOf says what the i-th key belongs to at present.
+func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64, aggregateOf func(i int) string) <-chan map[string]int {
 	t.Helper()
 	done := make(chan map[string]int, 1)
 	go func() {
@@ -37,9 +40,11 @@ func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64) <
 				return
 			default:
 			}
-			key, n := fmt.Sprintf("k%d", rng.IntN(20)), 1+rng.IntN(50)
+			i, n := rng.IntN(20), 1+rng.IntN(50)
+			aggregate := aggregateOf(i)
+			key := fmt.Sprintf("%s%d", aggregate, i)
 			_, err := conn.Exec(t.Context(), `insert into outbox (aggregate_type, aggregate_id, event_type, payload)
-				select 'order', $1, 'Counted', jsonb_build_object('n', i) from generate_series($2::int, $3::int) i`, key, written[key]+1, written[key]+n)
+				select $1, $2, 'Counted', jsonb_build_object('n', i) from generate_series($3::int, $4::int) i`, aggregate, key, written[key]+1, written[key]+n)
 			if err != nil {
 				t.Errorf("write: %v", err)
 				return
@@ -50,28 +55,28 @@ func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64) <
 	return done
 }
 
-// checkExactly fails the test unless the topic holds every number of each key once and in order.
-func checkExactly(t *testing.T, brokers []string, written map[string]int) {
+// checkExactly fails the test unless the topics hold every number of each key once and in order.
+func checkExactly(t *testing.T, brokers []string, written map[string]int, topics ...string) {
 	t.Helper()
 	total := 0
 	for _, n := range written {
 		total += n
 	}
 	harness.Eventually(t, time.Minute, fmt.Sprintf("%d records", total), func() error {
-		if n := len(harness.ReadAll(t, brokers, "outbox.event.order")); n < total {
+		if n := len(harness.ReadAll(t, brokers, topics...)); n < total {
 			return fmt.Errorf("there are %d", n)
 		}
 		return nil
 	})
 	next := make(map[string]int)
-	for _, r := range harness.ReadAll(t, brokers, "outbox.event.order") {
+	for _, r := range harness.ReadAll(t, brokers, topics...) {
 		key := string(r.Key)
 		n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(string(r.Value), `{"n": `), "}"))
 		if err != nil {
 			t.Fatalf("value %q", r.Value)
 		}
 		if n != next[key]+1 {
-			t.Fatalf("key %s: %d follows %d (partition %d, offset %d, position %s)", key, n, next[key], r.Partition, r.Offset, harness.Header(r, "outrider-position"))
+			t.Fatalf("key %s: %d follows %d (%s/%d, offset %d, position %s)", key, n, next[key], r.Topic, r.Partition, r.Offset, harness.Header(r, "outrider-position"))
 		}
 		next[key] = n
 	}
@@ -94,7 +99,7 @@ func TestKillsRepeatNothingUnderExactlyOnce(t *testing.T) {
 	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	done := counters(t, conn, stop, seed)
+	done := counters(t, conn, stop, seed, orders)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for range 20 {
 		// Killed at any moment from the first step of the start on.
@@ -104,7 +109,7 @@ func TestKillsRepeatNothingUnderExactlyOnce(t *testing.T) {
 	}
 	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
 	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done)
+	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
 }
 
 func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
@@ -119,7 +124,7 @@ func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
 	standby := harness.StartRelay(t, options)
 	standby.AwaitState(t, cdc.Standby, 30*time.Second)
 	stop := make(chan struct{})
-	done := counters(t, conn, stop, 1)
+	done := counters(t, conn, stop, 1, orders)
 	for range 3 {
 		harness.Eventually(t, 10*time.Second, "records flow", func() error {
 			if st, err := leader.Status(); err != nil || st.Records.Relayed < 500 {
@@ -134,7 +139,7 @@ func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
 		leader, standby = standby, leader
 	}
 	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done)
+	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
 }
 
 func TestStandbyTakesOverFromAKilledLeader(t *testing.T) {
@@ -147,7 +152,7 @@ func TestStandbyTakesOverFromAKilledLeader(t *testing.T) {
 	leader := harness.StartRelay(t, options)
 	leader.AwaitState(t, cdc.Relaying, 30*time.Second)
 	stop := make(chan struct{})
-	done := counters(t, conn, stop, 1)
+	done := counters(t, conn, stop, 1, orders)
 	for range 5 {
 		standby := harness.StartRelay(t, options)
 		standby.AwaitState(t, cdc.Standby, 30*time.Second)
@@ -158,5 +163,5 @@ func TestStandbyTakesOverFromAKilledLeader(t *testing.T) {
 		leader = standby
 	}
 	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done)
+	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
 }

@@ -26,17 +26,22 @@ import (
 func Build() (string, error) { return build() }
 
 var build = sync.OnceValues(func() (string, error) {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
-	}
 	dir, err := os.MkdirTemp("", "outrider-bin-")
 	if err != nil {
 		return "", err
 	}
 	buildDir.Store(dir)
+	return BuildWith(dir, "")
+})
+
+// BuildWith compiles ./cmd/outrider with a build tag into dir.
+func BuildWith(dir, tag string) (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
 	bin := filepath.Join(dir, "outrider")
-	args := []string{"build", "-o", bin}
+	args := []string{"build", "-o", bin, "-tags", tag}
 	if os.Getenv("RELAYTEST_RACE") != "" {
 		args = append(args, "-race")
 	}
@@ -46,7 +51,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("build the relay: %w\n%s", err, out)
 	}
 	return bin, nil
-})
+}
 
 // buildDir is Build's, for RemoveBuild.
 var buildDir atomic.Value // string
@@ -90,6 +95,7 @@ type RelayOptions struct {
 	Config string
 	Args   []string
 	Env    []string
+	Binary string // zero: what Build makes
 }
 
 // Relay is the relay's binary as a child process.
@@ -120,9 +126,12 @@ func StartRelay(t testing.TB, o RelayOptions) *Relay {
 
 // RunRelay starts the binary. The caller ends it.
 func RunRelay(o RelayOptions) (*Relay, error) {
-	bin, err := Build()
-	if err != nil {
-		return nil, err
+	bin := o.Binary
+	if bin == "" {
+		var err error
+		if bin, err = Build(); err != nil {
+			return nil, err
+		}
 	}
 	port, err := freePort()
 	if err != nil {

@@ -1,0 +1,184 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/outrider-relay/outrider/test/harness"
+)
+
+// failpointSample is how many kills a run of all tests takes at random. FAILPOINTTEST=all takes every one.
+const failpointSample = 8
+
+// failpoints finds the names of all failpoints in the source, in its order: what is in the code is in the test.
+func failpoints(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	places := make(map[string]token.Position)
+	files := token.NewFileSet()
+	visit := func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		if f, ok := call.Fun.(*ast.Ident); !ok || f.Name != "failpoint" {
+			return true
+		}
+		at := files.Position(call.Pos())
+		literal, ok := call.Args[0].(*ast.BasicLit)
+		if !ok {
+			t.Fatalf("%s: the name of a failpoint must be a literal", at)
+		}
+		name, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			t.Fatalf("%s: %v", at, err)
+		}
+		if other, used := places[name]; used {
+			t.Fatalf("%s: failpoint %q is at %s too", at, name, other)
+		}
+		places[name] = at
+		names = append(names, name)
+		return true
+	}
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, visit)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) == 0 {
+		t.Fatal("the source has no failpoints")
+	}
+	return names
+}
+
+// ending is where and when a relay is killed.
+type ending struct {
+	point string
+	hit   int
+	life  life
+}
+
+func (e ending) String() string { return fmt.Sprintf("%s/%s:%d", e.life, e.point, e.hit) }
+
+// endings chooses, for each failpoint, the first, second, last and a random hit of those that were counted in a life of each
+// kind. The hits of a first start, in which nothing is behind the relay yet, are looked for only where they are the first,
+// or there are no others.
+func endings(t *testing.T, points []string, counted map[life]map[string]int, rng *rand.Rand) []ending {
+	t.Helper()
+	var all []ending
+	for _, point := range points {
+		first, later := counted[firstStart][point], counted[takeover][point]
+		if first == 0 && later == 0 {
+			t.Errorf("failpoint %q is never hit", point)
+			continue
+		}
+		if later == 0 {
+			all = append(all, spread(ending{point, first, firstStart}, rng)...)
+			continue
+		}
+		if first > 0 {
+			all = append(all, ending{point, 1, firstStart})
+		}
+		all = append(all, spread(ending{point, later, takeover}, rng)...)
+	}
+	return all
+}
+
+// spread gives first, second, last and a random one of e.hit hits.
+func spread(e ending, rng *rand.Rand) []ending {
+	hits := []int{1, min(2, e.hit), e.hit, 1 + rng.IntN(e.hit)}
+	slices.Sort(hits)
+	var all []ending
+	for _, hit := range slices.Compact(hits) {
+		all = append(all, ending{e.point, hit, e.life})
+	}
+	return all
+}
+
+func TestKillAtEveryFailpointRepeatsAndLosesNothing(t *testing.T) {
+	bin, err := harness.BuildWith(t.TempDir(), "failpoint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	if s := os.Getenv("FAILPOINTTEST_SEED"); s != "" {
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("FAILPOINTTEST_SEED: %v", err)
+		}
+	}
+	rng := rand.New(rand.NewPCG(seed, 0))
+	points := failpoints(t)
+	counted := make(map[life]map[string]int)
+	for _, l := range []life{firstStart, takeover} {
+		t.Run("count/"+string(l), func(t *testing.T) {
+			counted[l], _ = newWorld(t, bin).run(t, ending{life: l}, rng.Uint64())
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	all := endings(t, points, counted, rng)
+	chosen := all
+	if os.Getenv("FAILPOINTTEST") != "all" {
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		chosen = all[:min(failpointSample, len(all))]
+	}
+	survived := 0
+	for _, e := range chosen {
+		if t.Run(e.String(), func(t *testing.T) { killAt(t, bin, e, rng.Uint64()) }) {
+			survived++
+		}
+	}
+	t.Logf("%d failpoints; %d kills at their hits, of which %d were tried and %d survived; seed %d", len(points), len(all), len(chosen), survived, seed)
+}
+
+// killAt ends a relay at a hit. How often a failpoint is hit is not the same in two runs: where that hit did not come, the
+// last one that did is tried.
+func killAt(t *testing.T, bin string, e ending, seed uint64) {
+	for {
+		hits, killed := newWorld(t, bin).run(t, e, seed)
+		if killed {
+			return
+		}
+		if hits[e.point] == 0 {
+			t.Fatalf("failpoint %q was not hit in this run", e.point)
+		}
+		t.Logf("hit %d did not come, only %d", e.hit, hits[e.point])
+		e.hit = min(e.hit-1, hits[e.point])
+	}
+}
+
+// readHits counts the lines of a file of hits by name, and gives the last one.
+func readHits(path string) (hits map[string]int, last string, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, "", err
+	}
+	hits = make(map[string]int)
+	for line := range bytes.Lines(content) {
+		last = string(bytes.TrimSuffix(line, []byte("\n")))
+		hits[last]++
+	}
+	return hits, last, nil
+}
