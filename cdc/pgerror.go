@@ -119,6 +119,8 @@ func advisePg(err error, pg *Postgres) string {
 	switch {
 	case strings.HasPrefix(e.Code, "28"):
 		return "check user, password and pg_hba.conf: the relay needs a line for its database, which on PostgreSQL covers replication=database too"
+	case e.Code == pgNoPrivilege && e.Routine == "aclcheck_error": // about an object, which the message names; the others are about replication
+		return fmt.Sprintf("grant what is missing to %s; the schema that it keeps its checkpoint in can be made for it by the database's owner: create schema outrider authorization %s", roleOf(pg), roleOf(pg))
 	case e.Code == pgNoPrivilege:
 		return fmt.Sprintf("grant what is missing; for the replication connection: alter role %s replication (Amazon RDS: grant rds_replication to %s)", roleOf(pg), roleOf(pg))
 	case e.Code == pgUnknownDatabase, e.Code == pgDatabaseDropped:
