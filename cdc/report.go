@@ -11,7 +11,8 @@ import (
 const reportInterval = time.Second
 
 // report owns the write half of the replication connection. It tells Postgres what has been received and what may be
-// forgotten, whatever the reader is waiting for: a stalled Kafka must not look like a dead relay.
+// forgotten, whatever the reader is waiting for: a stalled Kafka must not look like a dead relay. It returns nil when it has
+// said goodbye.
 func (s *session) report(ctx context.Context) error {
 	defer s.beats.done("report")
 	tick := time.NewTicker(reportInterval)
@@ -24,6 +25,11 @@ func (s *session) report(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.goodbye:
+			if err := s.sendReport(false); err != nil {
+				return err
+			}
+			return s.repl.sendCopyDone()
 		case <-tick.C:
 			due = true
 		case <-s.reportNow:

@@ -57,6 +57,8 @@ type session struct {
 	stored    atomic.Uint64 // written by save
 	confirmed atomic.Uint64 // written by save, read by report
 
+	goodbye    chan struct{} // ends report, with a last one
+	reportDone chan struct{} // closed by report
 	readerDone chan struct{} // closed by read
 	saverDone  chan struct{} // closed by save
 	saverStop  chan struct{} // ends save, so that drain may store the last word
@@ -79,6 +81,7 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 	s := &session{
 		relay: r, cfg: &r.cfg, log: r.cfg.Log, beats: &r.beats,
 		reportNow: make(chan struct{}, 1), saveNow: make(chan struct{}, 1), saved: make(chan struct{}, 1),
+		goodbye: make(chan struct{}), reportDone: make(chan struct{}),
 		readerDone: make(chan struct{}), saverDone: make(chan struct{}), saverStop: make(chan struct{}),
 	}
 	defer s.close()
@@ -217,7 +220,7 @@ func (s *session) own(ctx context.Context) error {
 	// Letting go of the replication connection is what unblocks the reader and lets a server shut down.
 	defer context.AfterFunc(work, func() { _ = s.repl.close() })()
 
-	group.Go(func() error { return s.report(work) })
+	group.Go(func() error { defer close(s.reportDone); return s.report(work) })
 	group.Go(func() error { return listen(work, s.ears) })
 	err := s.prepare(ctx, work, group)
 	if err == nil {

@@ -123,7 +123,7 @@ func (s *session) frame(typ byte, body []byte) error {
 // notice ends the session on the warning by which PostgreSQL 18 skips a publication that is missing: rows would pass unseen.
 func (s *session) notice(body []byte) error {
 	n := parseServerError(body)
-	if n.Severity == "WARNING" && n.Code == pgUndefinedObject {
+	if classifyPg(n) == pgPublicationMissing {
 		return n
 	}
 	s.cfg.Log.Info().Str("code", n.Code).Msg("the server says: " + n.Message)
