@@ -171,8 +171,9 @@ func (k *Kafka) End() {
 // wakeLeaders tells each leader that has something to do.
 func (k *Kafka) wakeLeaders() {
 	for _, l := range k.leaders {
-		if l.fed || k.draining {
-			l.fed = false
+		// While an answer is awaited open batches grow; its coming wakes the leader anyway.
+		if l.full || l.fed && l.inFlight == 0 || k.draining {
+			l.fed, l.full = false, false
 			l.wakeUp()
 		}
 	}
@@ -246,6 +247,9 @@ func (k *Kafka) put(q *queue, rec *record.Record, number uint64, commit time.Tim
 	if q.open.count() > 0 && q.open.builder.Len()+size > q.topic.batchBytes {
 		q.close()
 		size = q.open.builder.Size(rec)
+		if q.leader != nil {
+			q.leader.full = true
+		}
 	}
 	if !k.grow(&q.open.builder, size, q.topic.batchBytes, force) {
 		return false

@@ -27,7 +27,7 @@ type leader struct {
 	addr       string
 	queues     []*queue
 	from       int // where gather begins, so that a full request starves nobody
-	fed        bool
+	fed, full  bool // since the last wake-up rows were appended, batches were closed
 	inFlight   int // requests
 	mutedUntil time.Time
 }
