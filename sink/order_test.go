@@ -141,6 +141,26 @@ func TestGapAtTheFirstUnackedBatchEndsTheSession(t *testing.T) {
 }
 
 // A leader without memory of a producer takes any first sequence, so the second batch would overtake a refused first one.
+func TestPartitionHasOneBatchInFlightUntilItsFirstAck(t *testing.T) {
+	s := newIdle(t, 1)
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	s.follow(q, l)
+	for range 10 {
+		s.batch("a", 0, 1, 10)
+	}
+	for _, code := range []int16{19, 3, 7, 0} {
+		q.retryAt = time.Time{}
+		sent := s.gatherAll(l)
+		if len(sent) != 1 || sent[0].batch.seq != 0 {
+			t.Fatalf("before the answer %s %d batches are in flight, not only the first", errorName(code), len(sent))
+		}
+		s.answer(l, sent[0], code)
+	}
+	if sent := s.gatherAll(l); len(sent) != 5 {
+		t.Fatalf("%d batches are in flight after the first ack, not 5", len(sent))
+	}
+}
+
 func TestNothingOvertakesTheFirstBatchOfAPartition(t *testing.T) {
 	for _, code := range []int16{19, 6, 3} {
 		c := newCluster(t, kfake.SeedTopics(1, "a"))

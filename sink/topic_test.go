@@ -119,6 +119,39 @@ func TestTopicThatCannotBeCreatedIsToldOnceAndAskedForSlowly(t *testing.T) {
 	s.checkDelivered("new")
 }
 
+func TestGrownTopicWaitsForItsOldPartitions(t *testing.T) {
+	s := newIdle(t, 2)
+	a, l := s.topics["a"], s.newLeader(1)
+	for _, q := range a.queues {
+		s.follow(q, l)
+	}
+	s.append("a", 0, 10)
+	s.append("a", 1, 10)
+	parcels, _ := l.gather(time.Now())
+	s.size(a, 5)
+	s.append("a", 0, 10)
+	waits := func(when string) {
+		t.Helper()
+		if len(a.queues) != 2 || len(a.lobby) != 1 || len(a.lobby[0].rows) != 1 {
+			t.Fatalf("%s the new partitions are used", when)
+		}
+	}
+	waits("while both old partitions have rows in flight")
+	l.inFlight = len(parcels)
+	for i, p := range parcels {
+		if err := s.seal(p.batch); err != nil {
+			t.Fatal(err)
+		}
+		s.answer(l, p, []int16{0, 19}[i])
+	}
+	waits("while one has a row that was refused")
+	parcels[1].queue.retryAt = time.Time{}
+	s.answer(l, s.gatherAll(l)[0], 0)
+	if len(a.queues) != 5 || len(a.lobby) != 0 || a.queues[0].open.count() != 1 {
+		t.Fatal("the new partitions are not used, and nothing is in the old ones")
+	}
+}
+
 // Rows of a key keep their order when the topic gets more partitions: nothing goes to a new one while the old ones have rows.
 func TestPartitionGrowthKeepsTheOrderOfKeys(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(2, "a"))
