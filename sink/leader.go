@@ -26,9 +26,9 @@ type leader struct {
 	// Guarded by Kafka.mu.
 	addr       string
 	queues     []*queue
-	from       int // where gather begins, so that a full request starves nobody
+	from       int  // where gather begins, so that a full request starves nobody
 	fed, full  bool // since the last wake-up rows were appended, batches were closed
-	inFlight   int // requests
+	inFlight   int  // requests
 	mutedUntil time.Time
 }
 

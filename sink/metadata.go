@@ -2,16 +2,11 @@ package sink
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/segmentio/kafka-go/protocol/createtopics"
-	"github.com/segmentio/kafka-go/protocol/initproducerid"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/outrider-relay/outrider/sink/broker"
@@ -35,53 +30,6 @@ func (k *Kafka) askRefresh() {
 	default:
 	}
 }
-
-// Start gets what a session needs from Kafka before anything is sent for it: a producer id, and with exactly-once the proof
-// that nobody else writes and the knowledge of what has been written. While Kafka is away it goes on trying, until ctx
-// ends; credentials that a broker refuses are an error at once.
-func (k *Kafka) Start(ctx context.Context) error {
-	err := k.onAnyBroker(ctx, broker.IsPermanent, func(conn *broker.Conn) error {
-		cluster, err := describe(ctx, conn, nil)
-		if err != nil {
-			return err
-		}
-		k.clusterID = cluster.ClusterID
-		if k.fence != nil {
-			return nil
-		}
-		answer, err := conn.Do(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
-		if err != nil {
-			return err
-		}
-		res := answer.(*initproducerid.Response)
-		k.producerID, k.epoch = res.ProducerID, res.ProducerEpoch
-		err = fmt.Errorf("get a producer id from %s: %w", conn.Addr(), &answerError{code: res.ErrorCode})
-		switch classify(res.ErrorCode) {
-		case classNone:
-			return nil
-		case classRetry, classMetadata:
-			return err
-		}
-		return backoff.Permanent(err)
-	})
-	switch {
-	case err != nil && ctx.Err() == nil:
-		return &permanent{err}
-	case err != nil || k.fence == nil:
-		return err
-	}
-	return k.fence.start(ctx)
-}
-
-// permanent is an error that trying again does not cure.
-type permanent struct{ err error }
-
-func (e *permanent) Error() string   { return e.err.Error() }
-func (e *permanent) Unwrap() error   { return e.err }
-func (e *permanent) Permanent() bool { return true }
-
-// ClusterID is the Kafka cluster's own, known after Start.
-func (k *Kafka) ClusterID() string { return k.clusterID }
 
 // onAnyBroker dials the bootstrap brokers, and those that metadata has told of, in turn until f succeeds with one,
 // however long that takes, or hopeless says of an error that it is no use. A backoff.Permanent error of f ends it too.
@@ -281,122 +229,4 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	if k.cfg.OnPoison == Skip && time.Since(t.trouble) > k.cfg.Topics.Wait {
 		k.abandon(t, what)
 	}
-}
-
-// size sets a topic's number of partitions. A larger number than before is used once the old queues have run empty.
-func (k *Kafka) size(t *topic, n int32) {
-	switch have := int32(len(t.queues)); {
-	case n == have: // both are 0 where a topic is described before its partitions are
-	case have == 0:
-		t.grown = 0
-		k.addQueues(t, n)
-	case n > have:
-		t.grown = int(n)
-	case n < have:
-		k.failLocked(fmt.Errorf("topic %s has %d partitions after it had %d: it was deleted and made anew; what was in it is lost in Kafka", t.name, n, have))
-	}
-}
-
-func (k *Kafka) addQueues(t *topic, n int32) {
-	for p := int32(len(t.queues)); p < n; p++ {
-		q := newQueue(t, p)
-		t.queues = append(t.queues, q)
-		if k.fence == nil {
-			q.ready = true
-		} else {
-			k.fence.admit(q)
-		}
-	}
-	k.empty(t)
-}
-
-// regrow takes a larger partition count into use when nothing is left in the old partitions.
-func (k *Kafka) regrow(t *topic) {
-	if t.grown > 0 && t.drained() {
-		n := int32(t.grown)
-		t.grown = 0
-		k.addQueues(t, n)
-		k.askRefresh() // for the new partitions' leaders
-	}
-}
-
-// lead gives a partition's queue to its leader, which is started when it is new.
-func (k *Kafka) lead(ctx context.Context, t *topic, a *metadata.ResponsePartition, addrs map[int32]string) {
-	if int(a.PartitionIndex) >= len(t.queues) {
-		return
-	}
-	q := t.queues[a.PartitionIndex]
-	addr, known := addrs[a.LeaderID]
-	if a.ErrorCode != 0 || !known {
-		if !q.empty() {
-			k.troubles.set(q.String(), "the partition has no leader; its rows wait")
-		}
-		k.follow(q, nil)
-		return
-	}
-	if q.failures == 0 {
-		k.troubles.clear(q.String())
-	}
-	l := k.leaders[a.LeaderID]
-	if l == nil {
-		l = &leader{k: k, id: a.LeaderID, addr: addr, wake: make(chan struct{}, 1)}
-		k.leaders[a.LeaderID] = l
-		k.group.Go(func() error { return l.run(k.runCtx) })
-	}
-	k.follow(q, l)
-}
-
-// follow moves q to another leader. What is in flight to the old one is answered there, before anything goes to the new one.
-func (k *Kafka) follow(q *queue, l *leader) {
-	if q.leader == l {
-		return
-	}
-	if old := q.leader; old != nil {
-		old.queues = slices.DeleteFunc(old.queues, func(o *queue) bool { return o == q })
-		q.rewind = q.rewind || q.inFlight > 0
-	}
-	if q.leader = l; l != nil {
-		l.queues = append(l.queues, q)
-	}
-}
-
-// createTopics makes missing topics as the settings say.
-func (k *Kafka) createTopics(ctx context.Context, res *metadata.Response, names []string) error {
-	at := slices.IndexFunc(res.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == res.ControllerID })
-	if at < 0 {
-		return errors.New("create topics: the cluster has no controller just now")
-	}
-	addr := net.JoinHostPort(res.Brokers[at].Host, strconv.Itoa(int(res.Brokers[at].Port)))
-	conn, err := broker.Dial(ctx, addr, &k.cfg.Conn)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	req := &createtopics.Request{TimeoutMs: int32(k.cfg.Conn.Timeout.Milliseconds() / 2)}
-	for _, name := range names {
-		t := createtopics.RequestTopic{Name: name, NumPartitions: k.cfg.Topics.Partitions, ReplicationFactor: k.cfg.Topics.ReplicationFactor}
-		for key, value := range k.cfg.Topics.Config {
-			t.Configs = append(t.Configs, createtopics.RequestConfig{Name: key, Value: value})
-		}
-		req.Topics = append(req.Topics, t)
-	}
-	answer, err := conn.Do(ctx, req)
-	if err != nil {
-		return err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, made := range answer.(*createtopics.Response).Topics {
-		t := k.topics[made.Name]
-		switch {
-		case t == nil:
-		case made.ErrorCode == 0:
-			t.refused = ""
-			k.cfg.Log.Info().Str("topic", t.name).Int32("partitions", k.cfg.Topics.Partitions).Msg("topic created")
-		case made.ErrorCode != codeTopicAlreadyExists:
-			t.refused = (&answerError{made.ErrorCode, made.ErrorMessage}).Error()
-			k.withoutTopic(t, codeUnknownTopic)
-		}
-	}
-	return nil
 }
