@@ -68,7 +68,7 @@ const (
 
 // Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
 type Routing struct {
-	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, timestamp, topic, key, partition) to a column.
+	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, topic, key, partition) to a column.
 	Columns map[string]string
 	// Topic is a template over columns and roles. Empty: outbox.event.${aggregate_type}, or ${event_type} for a table that has no aggregate.
 	Topic string
