@@ -1,0 +1,175 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outrider-relay/outrider/cdc"
+	"github.com/outrider-relay/outrider/test/harness"
+)
+
+// stopStart makes a fault of a server's stop and next start.
+func stopStart(how harness.Shutdown) func(*testing.T, *harness.Postgres, *scene) {
+	return func(t *testing.T, pg *harness.Postgres, s *scene) {
+		if took, err := pg.Stop(how, patience); err != nil {
+			t.Fatalf("after %s: %v", took, err)
+		}
+		if err := pg.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.reconnect(t)
+	}
+}
+
+// walsenderPID is the process that reads the scene's slot.
+func walsenderPID(t *testing.T, s *scene) (pid int) {
+	t.Helper()
+	queryRow(t, s.conn, `select coalesce(active_pid, 0) from pg_replication_slots where slot_name = $1`, []any{s.slot()}, &pid)
+	return pid
+}
+
+func TestFaultsOfPostgresLoseAndRepeatNothing(t *testing.T) {
+	faults := []struct {
+		name   string
+		happen func(*testing.T, *harness.Postgres, *scene)
+	}{
+		{"Crash", stopStart(harness.Immediate)},
+		{"Restart", stopStart(harness.Fast)},
+		{"WalsenderTerminated", func(t *testing.T, _ *harness.Postgres, s *scene) {
+			harness.Exec(t, s.conn, `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1`, s.slot())
+		}},
+		{"AllConnectionsTerminated", func(t *testing.T, _ *harness.Postgres, s *scene) {
+			harness.Exec(t, s.conn, `select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'outrider%'`)
+		}},
+	}
+	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
+		for _, fault := range faults {
+			t.Run(fault.name, func(t *testing.T) {
+				s := newScene(t, pg, sharedKafka(t), exactlyOnce)
+				relay := s.relaying(t)
+				load := startLoad(t, s, 4, 5*time.Millisecond)
+				for range 3 {
+					load.awaitRows(t, 300)
+					pid := walsenderPID(t, s)
+					fault.happen(t, pg, s)
+					harness.Eventually(t, patience, "the slot is read again", func() error {
+						if now := walsenderPID(t, s); now == 0 || now == pid {
+							return fmt.Errorf("it is read by pid %d", now)
+						}
+						return nil
+					})
+					relay.AwaitState(t, cdc.Relaying, patience)
+				}
+				load.finish(t)
+				s.awaitDelivered(t, harness.NoRepeats)
+				relay.Stop(t)
+			})
+		}
+	})
+}
+
+// A fast shutdown waits until every walsender's client has confirmed all there is. The relay must not be what it waits for.
+func TestRelayNeverHoldsUpAFastShutdown(t *testing.T) {
+	const bound = 2 * time.Second
+	kafka := harness.NewKafka(t, harness.KafkaOptions{})
+	pg := harness.NewPostgres(t, harness.PostgresOptions{})
+	cycle := func(t *testing.T, s *scene) {
+		t.Helper()
+		took, err := pg.Stop(harness.Fast, patience)
+		if err != nil || took > bound {
+			t.Errorf("the shutdown took %s, more than %s (%v)", took, bound, err)
+		}
+		if err := pg.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.reconnect(t)
+	}
+	s := newScene(t, pg, kafka, exactlyOnce)
+	relay := s.relaying(t)
+	load := startLoad(t, s, 4, 5*time.Millisecond)
+	t.Run("WhileRelaying", func(t *testing.T) {
+		load.awaitRows(t, 1000)
+		cycle(t, s)
+		relay.AwaitState(t, cdc.Relaying, patience)
+	})
+	t.Run("WhileKafkaIsAway", func(t *testing.T) {
+		load.awaitRows(t, 500)
+		kafka.Nodes[0].Pause()
+		load.awaitRows(t, 500)
+		cycle(t, s)
+	})
+	s.reconnect(t) // the subtest's ended with it
+	t.Run("WhileTheSessionWaitsForKafka", func(t *testing.T) {
+		harness.Eventually(t, patience, "the relay owns the slot again", func() error {
+			if pid := walsenderPID(t, s); pid == 0 {
+				return fmt.Errorf("nobody does")
+			}
+			return nil
+		})
+		load.awaitRows(t, 500)
+		cycle(t, s)
+	})
+	kafka.Nodes[0].Resume()
+	load.finish(t)
+	s.reconnect(t)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
+
+func TestHalfOpenConnectionIsNoticed(t *testing.T) {
+	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"wal_sender_timeout": "2s"}})
+	s := newScene(t, pg, sharedKafka(t), exactlyOnce)
+	proxy := harness.NewProxy(t, pg.Addr())
+	direct := s.url
+	s.url = strings.Replace(direct, pg.Addr(), proxy.Addr(), 1)
+	relay := s.relaying(t)
+	s.url = direct
+	load := startLoad(t, s, 2, 10*time.Millisecond)
+	for range 2 {
+		load.awaitRows(t, 300)
+		pid := walsenderPID(t, s)
+		proxy.Freeze()
+		harness.Eventually(t, 20*time.Second, "the slot is read over another connection", func() error {
+			if now := walsenderPID(t, s); now == 0 || now == pid {
+				return fmt.Errorf("it is read by pid %d", now)
+			}
+			return nil
+		})
+		relay.AwaitState(t, cdc.Relaying, patience)
+	}
+	load.finish(t)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
+
+// Behind one address there may be two servers. Saving the progress through one in the other's checkpoint would be a loss.
+func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
+	one, two := sharedPostgres(t), harness.NewPostgres(t, harness.PostgresOptions{})
+	s := newScene(t, one, sharedKafka(t), exactlyOnce)
+	other := two.Connect(t)
+	harness.Exec(t, other, `create database `+s.conn.Config().Database)
+	other = harness.Connect(t, two.DatabaseURL(s.conn.Config().Database))
+	harness.CreateOutbox(t, other)
+
+	proxy := harness.NewProxy(t, one.Addr())
+	proxy.SetTarget(one.Addr(), two.Addr())
+	s.url = strings.Replace(s.url, one.Addr(), proxy.Addr(), 1)
+	relay := s.start(t)
+	relay.AwaitLog(t, "the session's connections reach different servers", patience)
+	if st := relay.AwaitState(t, cdc.Degraded, patience); !strings.Contains(st.Reason, "different servers") {
+		t.Errorf("reason %q", st.Reason)
+	}
+	for server, conn := range map[string]*pgx.Conn{"the first": s.conn, "the second": other} {
+		var touched bool
+		queryRow(t, conn, `select to_regnamespace('outrider') is not null or exists (select from pg_replication_slots where slot_name = $1)`, []any{s.slot()}, &touched)
+		if touched {
+			t.Errorf("%s server holds a slot or a checkpoint", server)
+		}
+	}
+	proxy.SetTarget(one.Addr())
+	relay.AwaitState(t, cdc.Relaying, patience)
+	harness.WriteRows(t, s.conn, s.name, 1, 100, 10)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
