@@ -24,6 +24,13 @@ func (s *session) takeSlot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if known && row.Slot != s.cfg.Postgres.Slot {
+		return findings{{
+			"the checkpoint of " + s.cfg.Name + " belongs to slot " + row.Slot + ", and this relay is to read slot " + s.cfg.Postgres.Slot,
+			"two relays under one name would take the checkpoint from each other in turn",
+			"give one of them another name; or, if the slot was replaced on purpose: update outrider.checkpoint set slot = '" + s.cfg.Postgres.Slot + "' where name = '" + s.cfg.Name + "'",
+		}}
+	}
 	s.generation = row.Generation
 	if err := s.heed(row); err != nil {
 		return err
