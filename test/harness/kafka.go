@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -86,7 +85,7 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 		return nil, err
 	}
 	k := &Kafka{Version: o.Version}
-	if k.dir, err = os.MkdirTemp("", "outrider-kafka-"); err != nil {
+	if k.dir, err = folder(os.TempDir(), "kafka"); err != nil {
 		return nil, err
 	}
 	controller, err := freePort()
@@ -166,8 +165,8 @@ func kafkaJars(ctx context.Context, version string) (string, error) {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, mvn, "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-Dkafka.version="+version, "-DoutputDirectory="+dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("fetch Apache Kafka %s by Maven: %w\n%s", version, err, bytes.TrimSpace(out))
+	if out, err := output(cmd); err != nil {
+		return "", fmt.Errorf("fetch Apache Kafka %s by Maven: %w\n%s", version, err, out)
 	}
 	return dir, os.WriteFile(filepath.Join(dir, ".complete"), nil, 0o644)
 }
@@ -230,7 +229,7 @@ func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOption
 		return err
 	}
 	const cluster = "MkU3OEVBNTcwNTJENDM2Qk" // any base64 UUID
-	out, err := exec.CommandContext(ctx, n.java, append(n.javaArgs(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", n.properties())...).CombinedOutput()
+	out, err := output(exec.CommandContext(ctx, n.java, append(n.javaArgs(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", n.properties())...))
 	if err != nil {
 		return fmt.Errorf("format the storage of Kafka node %d: %w\n%s", n.ID, err, out)
 	}

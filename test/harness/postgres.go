@@ -84,7 +84,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 	if p.Dir == "" {
 		p.temp = true
 		// Below /tmp: a unix socket's path has 107 characters at most, and the account must be able to get there.
-		if p.Dir, err = os.MkdirTemp("/tmp", "outrider-pg-"); err != nil {
+		if p.Dir, err = folder("/tmp", "pg"); err != nil {
 			return nil, err
 		}
 	}
@@ -188,7 +188,7 @@ func postgresBinaries(major int) (string, error) {
 // fetchPostgres lets the library download and extract. It would start a server too, as whoever we are; that is not wanted,
 // and fails for root.
 func fetchPostgres(version embeddedpostgres.PostgresVersion, cache, dir string) error {
-	scratch, err := os.MkdirTemp("", "outrider-fetch-")
+	scratch, err := folder(os.TempDir(), "fetch")
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (p *Postgres) initialise(ctx context.Context, hba string) error {
 			return err
 		}
 	}
-	out, err := p.command(ctx, "initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync").CombinedOutput()
+	out, err := output(p.command(ctx, "initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"))
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}

@@ -26,7 +26,7 @@ import (
 func Build() (string, error) { return build() }
 
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "outrider-bin-")
+	dir, err := folder(os.TempDir(), "bin")
 	if err != nil {
 		return "", err
 	}
@@ -47,7 +47,7 @@ func BuildWith(dir, tag string) (string, error) {
 	}
 	cmd := exec.Command("go", append(args, "./cmd/outrider")...)
 	cmd.Dir = strings.TrimSpace(string(root))
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := output(cmd); err != nil {
 		return "", fmt.Errorf("build the relay: %w\n%s", err, out)
 	}
 	return bin, nil
@@ -140,7 +140,7 @@ func RunRelay(o RelayOptions) (*Relay, error) {
 	if o.Name == "" {
 		o.Name = "orders"
 	}
-	dir, err := os.MkdirTemp("", "outrider-relay-")
+	dir, err := folder(os.TempDir(), "relay")
 	if err != nil {
 		return nil, err
 	}
