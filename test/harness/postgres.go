@@ -255,22 +255,39 @@ func (p *Postgres) command(ctx context.Context, name string, args ...string) *ex
 
 // Start runs the server on its data folder and port, and returns when it answers.
 func (p *Postgres) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		told := len(p.Log())
+		if err := p.launch(); err != nil {
+			return err
+		}
+		err := p.await(ctx)
+		// The processes of a server that was killed hold its memory until they notice, a moment later.
+		if err == nil || ctx.Err() != nil || !strings.Contains(p.Log()[told:], "pre-existing shared memory block") {
+			return err
+		}
+	}
+}
+
+func (p *Postgres) launch() error {
 	args := []string{"-D", p.data()}
 	for k, v := range p.settings {
 		args = append(args, "-c", k+"="+v)
 	}
-	log, err := os.OpenFile(filepath.Join(p.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := p.command(context.WithoutCancel(ctx), "postgres", args...)
+	cmd := p.command(context.Background(), "postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if p.proc, err = start(cmd); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
+	p.proc, err = start(cmd)
+	return err
+}
+
+// await waits until the server answers.
+func (p *Postgres) await(ctx context.Context) error {
 	for {
 		if err := p.ping(ctx); err == nil {
 			return nil
@@ -308,14 +325,13 @@ func (p *Postgres) SocketURL() string {
 // Addr is its TCP address.
 func (p *Postgres) Addr() string { return loopback(p.Port) }
 
-// Log is what the server has logged.
+// Log is what the server has logged so far.
 func (p *Postgres) Log() string {
-	b, err := os.ReadFile(filepath.Join(p.Dir, "log"))
-	if err != nil {
-		return err.Error()
-	}
+	b, _ := os.ReadFile(p.logFile()) // none before the first start
 	return string(b)
 }
+
+func (p *Postgres) logFile() string { return filepath.Join(p.Dir, "log") }
 
 // PID is the postmaster's.
 func (p *Postgres) PID() int { return p.proc.cmd.Process.Pid }
