@@ -20,16 +20,16 @@ func TestKillsRepeatOnlyWhatWasNotStored(t *testing.T) {
 		adm := harness.Admin(t, s.brokers)
 		var kills []kill
 		for i := range 20 {
-			relay := s.start(t)
+			relay := s.launch(t)
 			if i%2 == 0 {
-				before := harness.EndOffsets(t, s.brokers, s.topic)
-				harness.AwaitRecords(t, s.brokers, before+1+rand.Int64N(2000), patience, s.topic)
+				before := harness.EndOffsets(t, s.brokers, s.destination)
+				harness.AwaitRecords(t, s.brokers, before+1+rand.Int64N(2000), patience, s.destination)
 			} else {
 				// At any moment of the start, too; the moment itself is what is tested.
 				<-time.After(rand.N(time.Second))
 			}
 			relay.Kill()
-			ends, err := adm.ListEndOffsets(t.Context(), s.topic)
+			ends, err := adm.ListEndOffsets(t.Context(), s.destination)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func checkRepeats(t *testing.T, s *scene, kills []kill) {
 	t.Helper()
 	seen := make(map[string]bool)
 	repeats := 0
-	for _, r := range harness.ReadAll(t, s.brokers, s.topic) {
+	for _, r := range harness.ReadAll(t, s.brokers, s.destination) {
 		id := harness.Header(r, "id")
 		if !seen[id] {
 			seen[id] = true

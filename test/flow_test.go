@@ -33,7 +33,7 @@ func onBothEnds(t *testing.T, test func(t *testing.T, pg *harness.Postgres)) {
 
 func TestRowsArriveInCommitOrderByteForByte(t *testing.T) {
 	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
-		s := newScene(t, pg, sharedKafka(t), exactlyOnce)
+		s := newScene(t, pg, sharedKafka(t), exactly)
 		relay := s.relaying(t)
 		load := startLoad(t, s, 8, 0)
 		load.awaitRows(t, 10_000)
@@ -61,7 +61,7 @@ func TestWhatIsConfirmedIsInKafka(t *testing.T) {
 		// In this order: each may only be ahead of the one before.
 		confirmed := confirmedLSN(t, s)
 		stored := storedLSN(t, s)
-		ends, err := adm.ListEndOffsets(t.Context(), s.topic)
+		ends, err := adm.ListEndOffsets(t.Context(), s.destination)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestWhatIsConfirmedIsInKafka(t *testing.T) {
 	if len(samples) < 20 {
 		t.Fatalf("the slot was seen at %d positions only", len(samples))
 	}
-	for _, r := range harness.ReadAll(t, s.brokers, s.topic) {
+	for _, r := range harness.ReadAll(t, s.brokers, s.destination) {
 		commit := position(t, r).LSN
 		for _, seen := range samples {
 			end, _ := seen.ends.Lookup(r.Topic, r.Partition)

@@ -31,13 +31,13 @@ func TestIdleDatabaseComesToRest(t *testing.T) {
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"autovacuum": "off"}})
 	s := newScene(t, pg, sharedKafka(t), "checkpoint: { interval: 100ms }\n")
 	s.relaying(t)
-	harness.WriteRows(t, s.conn, s.name, 1, 100, 10)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
 	s.awaitDelivered(t, harness.NoRepeats)
 	const row = `select (to_jsonb(c) - 'heartbeat_at')::text, heartbeat_at from outrider.checkpoint c where name = $1`
 	var rest, now string
 	var beat, laterBeat time.Time
 	harness.Eventually(t, patience, "the last row is stored", func() error {
-		if stored, record := storedLSN(t, s), position(t, harness.ReadAll(t, s.brokers, s.topic)[0]).LSN; stored <= record {
+		if stored, record := storedLSN(t, s), position(t, harness.ReadAll(t, s.brokers, s.destination)[0]).LSN; stored <= record {
 			return fmt.Errorf("the checkpoint is %s, the row at %s", stored, record)
 		}
 		return nil

@@ -43,7 +43,7 @@ func startLoad(t *testing.T, s *scene, writers int, pause time.Duration) *load {
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{stop: stop}
 	for i := range writers {
-		w := &loadWriter{url: s.url, aggregate: s.name, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+		w := &loadWriter{url: s.url, aggregate: s.kind, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 		l.group.Go(func() error { return l.run(ctx, w, pause) })
 	}
 	t.Cleanup(func() { l.finish(t) })

@@ -15,12 +15,12 @@ import (
 
 func TestHugeTransactionFitsInLittleMemory(t *testing.T) {
 	const rows, keys, memory = 1_000_000, 10, 96 << 20
-	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactlyOnce)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	began := time.Now()
-	harness.WriteRows(t, s.conn, s.name, 1, rows, 20)
+	harness.WriteRows(t, s.conn, s.kind, 1, rows, 20)
 	committed := time.Now()
-	harness.AwaitRecords(t, s.brokers, rows, 5*patience, s.topic)
+	harness.AwaitRecords(t, s.brokers, rows, 5*patience, s.destination)
 	t.Logf("committed after %s, delivered %s later", committed.Sub(began), time.Since(committed))
 	var next [keys]int64 // of each key
 	for i := range next {
@@ -46,7 +46,7 @@ func TestHugeTransactionFitsInLittleMemory(t *testing.T) {
 			ordinals[r.Partition] = p.Ordinal
 		}
 		count++
-	}, s.topic)
+	}, s.destination)
 	if count != rows {
 		t.Errorf("%d records, not %d", count, rows)
 	}
@@ -65,13 +65,13 @@ func TestHugeTransactionFitsInLittleMemory(t *testing.T) {
 func TestRowLargerThanAllInFlightIsDelivered(t *testing.T) {
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), `kafka: { max_in_flight_bytes: 256KiB, batch_bytes: 64KiB }`)
 	limit := strconv.Itoa(8 << 20)
-	_, err := harness.Admin(t, s.brokers).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, s.topic)
+	_, err := harness.Admin(t, s.brokers).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, s.destination)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.relaying(t)
-	harness.WriteRows(t, s.conn, s.name, 1, 100, 1000)
-	harness.WriteRows(t, s.conn, s.name, 101, 102, 3<<20)
-	harness.WriteRows(t, s.conn, s.name, 103, 200, 1000)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 1000)
+	harness.WriteRows(t, s.conn, s.kind, 101, 102, 3<<20)
+	harness.WriteRows(t, s.conn, s.kind, 103, 200, 1000)
 	s.awaitDelivered(t, harness.NoRepeats)
 }

@@ -25,13 +25,6 @@ func stopStart(how harness.Shutdown) func(*testing.T, *harness.Postgres, *scene)
 	}
 }
 
-// walsenderPID is the process that reads the scene's slot.
-func walsenderPID(t *testing.T, s *scene) (pid int) {
-	t.Helper()
-	queryRow(t, s.conn, `select coalesce(active_pid, 0) from pg_replication_slots where slot_name = $1`, []any{s.slot()}, &pid)
-	return pid
-}
-
 func TestFaultsOfPostgresLoseAndRepeatNothing(t *testing.T) {
 	faults := []struct {
 		name   string
@@ -49,15 +42,15 @@ func TestFaultsOfPostgresLoseAndRepeatNothing(t *testing.T) {
 	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
 		for _, fault := range faults {
 			t.Run(fault.name, func(t *testing.T) {
-				s := newScene(t, pg, sharedKafka(t), exactlyOnce)
+				s := newScene(t, pg, sharedKafka(t), exactly)
 				relay := s.relaying(t)
 				load := startLoad(t, s, 4, 5*time.Millisecond)
 				for range 3 {
 					load.awaitRows(t, 300)
-					pid := walsenderPID(t, s)
+					pid := s.walsender(t)
 					fault.happen(t, pg, s)
 					harness.Eventually(t, patience, "the slot is read again", func() error {
-						if now := walsenderPID(t, s); now == 0 || now == pid {
+						if now := s.walsender(t); now == 0 || now == pid {
 							return fmt.Errorf("it is read by pid %d", now)
 						}
 						return nil
@@ -88,7 +81,8 @@ func TestRelayNeverHoldsUpAFastShutdown(t *testing.T) {
 		}
 		s.reconnect(t)
 	}
-	s := newScene(t, pg, kafka, exactlyOnce)
+	// Saves are rare, so that it is not a save which finds that the server is going.
+	s := newScene(t, pg, kafka, exactly+"checkpoint: { interval: 1m }\n")
 	relay := s.relaying(t)
 	load := startLoad(t, s, 4, 5*time.Millisecond)
 	t.Run("WhileRelaying", func(t *testing.T) {
@@ -105,7 +99,7 @@ func TestRelayNeverHoldsUpAFastShutdown(t *testing.T) {
 	s.reconnect(t) // the subtest's ended with it
 	t.Run("WhileTheSessionWaitsForKafka", func(t *testing.T) {
 		harness.Eventually(t, patience, "the relay owns the slot again", func() error {
-			if pid := walsenderPID(t, s); pid == 0 {
+			if pid := s.walsender(t); pid == 0 {
 				return fmt.Errorf("nobody does")
 			}
 			return nil
@@ -121,7 +115,7 @@ func TestRelayNeverHoldsUpAFastShutdown(t *testing.T) {
 
 func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"wal_sender_timeout": "2s"}})
-	s := newScene(t, pg, sharedKafka(t), exactlyOnce)
+	s := newScene(t, pg, sharedKafka(t), exactly)
 	proxy := harness.NewProxy(t, pg.Addr())
 	direct := s.url
 	s.url = strings.Replace(direct, pg.Addr(), proxy.Addr(), 1)
@@ -130,10 +124,10 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	load := startLoad(t, s, 2, 10*time.Millisecond)
 	for range 2 {
 		load.awaitRows(t, 300)
-		pid := walsenderPID(t, s)
+		pid := s.walsender(t)
 		proxy.Freeze()
 		harness.Eventually(t, 20*time.Second, "the slot is read over another connection", func() error {
-			if now := walsenderPID(t, s); now == 0 || now == pid {
+			if now := s.walsender(t); now == 0 || now == pid {
 				return fmt.Errorf("it is read by pid %d", now)
 			}
 			return nil
@@ -147,7 +141,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 // Behind one address there may be two servers. Saving the progress through one in the other's checkpoint would be a loss.
 func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
 	one, two := sharedPostgres(t), harness.NewPostgres(t, harness.PostgresOptions{})
-	s := newScene(t, one, sharedKafka(t), exactlyOnce)
+	s := newScene(t, one, sharedKafka(t), exactly)
 	other := two.Connect(t)
 	harness.Exec(t, other, `create database `+s.conn.Config().Database)
 	other = harness.Connect(t, two.DatabaseURL(s.conn.Config().Database))
@@ -155,8 +149,10 @@ func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
 
 	proxy := harness.NewProxy(t, one.Addr())
 	proxy.SetTarget(one.Addr(), two.Addr())
-	s.url = strings.Replace(s.url, one.Addr(), proxy.Addr(), 1)
-	relay := s.start(t)
+	direct := s.url
+	s.url = strings.Replace(direct, one.Addr(), proxy.Addr(), 1)
+	relay := s.launch(t)
+	s.url = direct
 	relay.AwaitLog(t, "the session's connections reach different servers", patience)
 	if st := relay.AwaitState(t, cdc.Degraded, patience); !strings.Contains(st.Reason, "different servers") {
 		t.Errorf("reason %q", st.Reason)
@@ -170,6 +166,6 @@ func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
 	}
 	proxy.SetTarget(one.Addr())
 	relay.AwaitState(t, cdc.Relaying, patience)
-	harness.WriteRows(t, s.conn, s.name, 1, 100, 10)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
 	s.awaitDelivered(t, harness.NoRepeats)
 }

@@ -10,56 +10,42 @@ import (
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// Settings of a relay under test.
-const (
-	exactlyOnce = "kafka: { delivery: exactly-once }\n"
-	atLeastOnce = "kafka: { delivery: at-least-once }\n"
-)
+const atLeastOnce = "kafka: { delivery: at-least-once }\n"
 
-// scene is what most tests play in: a database with an empty outbox, a topic, and the relay that is to come between them.
+// scene is a stage with one topic, and the settings of the relay that is to come between the two.
 type scene struct {
-	name    string // of the relay, and the aggregate type of its rows
-	url     string // of the database
-	topic   string
-	brokers []string
-	conn    *pgx.Conn
-	config  string // of the relay
+	*stage
+	kind        string // aggregate type of all rows
+	destination string // the topic that they are to arrive in
+	brokers     []string
+	config      string // of the relay
 }
-
-// partitions of a scene's topic.
-const partitions = 6
 
 func newScene(t *testing.T, pg *harness.Postgres, kafka *harness.Kafka, config string) *scene {
 	t.Helper()
-	s := &scene{name: uniqueName(t), url: pg.NewDatabase(t), brokers: kafka.Brokers(), config: config}
-	s.topic = "outbox.event." + s.name
-	kafka.CreateTopic(t, s.topic, partitions, 1, nil)
-	s.conn = harness.Connect(t, s.url)
-	harness.CreateOutbox(t, s.conn)
+	stage := newStage(t, pg)
+	s := &scene{stage: stage, kind: stage.aggregate("order"), destination: stage.topic("order"), brokers: kafka.Brokers(), config: config}
+	kafka.CreateTopic(t, s.destination, 6, 1, nil)
 	return s
 }
 
-// start starts a relay, and may be called again for another one of the same name.
-func (s *scene) start(t *testing.T) *harness.Relay {
+// launch starts a relay, and may be called again for another one of the same name; relaying waits until it streams.
+func (s *scene) launch(t *testing.T) *harness.Relay {
 	t.Helper()
-	return harness.StartRelay(t, harness.RelayOptions{Name: s.name, Postgres: s.url, Kafka: s.brokers, Config: s.config})
+	return s.start(t, s.brokers, s.config)
 }
 
-// relaying starts a relay and waits until it streams.
 func (s *scene) relaying(t *testing.T) *harness.Relay {
 	t.Helper()
-	relay := s.start(t)
+	relay := s.launch(t)
 	relay.AwaitState(t, cdc.Relaying, patience)
 	return relay
 }
 
-// slot is the relay's.
-func (s *scene) slot() string { return "outrider_" + s.name }
-
 // awaitDelivered waits for all rows and checks them.
 func (s *scene) awaitDelivered(t *testing.T, repeats harness.Repeats) {
 	t.Helper()
-	harness.AwaitDelivered(t, s.conn, s.brokers, repeats, patience, s.topic)
+	harness.AwaitDelivered(t, s.conn, s.brokers, repeats, patience, s.destination)
 }
 
 // reconnect replaces the scene's connection after its server was down.

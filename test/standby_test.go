@@ -10,7 +10,7 @@ import (
 )
 
 func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
-	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactlyOnce)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	leader := s.relaying(t)
 	load := startLoad(t, s, 2, 10*time.Millisecond)
 	endings := []func(leader *harness.Relay){
@@ -22,7 +22,7 @@ func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
 		(*harness.Relay).Kill,
 	}
 	for _, end := range endings {
-		standby := s.start(t)
+		standby := s.launch(t)
 		st := standby.AwaitState(t, cdc.Standby, patience)
 		var holder int
 		queryRow(t, s.conn, `select active_pid from pg_replication_slots where slot_name = $1`, []any{s.slot()}, &holder)

@@ -12,7 +12,7 @@ import (
 
 func TestFirstStartCreatesPublicationAndSlot(t *testing.T) {
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
-	harness.WriteRows(t, s.conn, s.name, 1, 3, 10) // before the slot: not sent, and that is said
+	harness.WriteRows(t, s.conn, s.kind, 1, 3, 10) // before the slot: not sent, and that is said
 	relay := s.relaying(t)
 	if log := relay.Log(); !strings.Contains(log, `"rows_not_sent_public.outbox":3`) {
 		t.Error("the log does not say that 3 rows are not sent")
@@ -29,7 +29,7 @@ func TestFirstStartCreatesPublicationAndSlot(t *testing.T) {
 		t.Errorf("the slot has plugin %s, temporary %t", plugin, temporary)
 	}
 	harness.Exec(t, s.conn, `delete from public.outbox`)
-	harness.WriteRows(t, s.conn, s.name, 4, 100, 10)
+	harness.WriteRows(t, s.conn, s.kind, 4, 100, 10)
 	s.awaitDelivered(t, harness.NoRepeats)
 }
 
@@ -37,7 +37,7 @@ func TestFirstStartCreatesPublicationAndSlot(t *testing.T) {
 func TestMissingSlotIsNotMadeAgain(t *testing.T) {
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
 	relay := s.relaying(t)
-	harness.WriteRows(t, s.conn, s.name, 1, 100, 10)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
 	s.awaitDelivered(t, harness.NoRepeats)
 	if code := relay.Stop(t); code != 0 {
 		t.Fatalf("exit code %d", code)
@@ -57,7 +57,7 @@ func TestMissingSlotIsNotMadeAgain(t *testing.T) {
 	wanted := fmt.Sprintf("slot %s is gone: it does not exist", s.slot())
 
 	t.Run("WaitingIsBlockedNotReady", func(t *testing.T) {
-		relay := s.start(t)
+		relay := s.launch(t)
 		if st := relay.AwaitState(t, cdc.Halted, patience); !strings.Contains(st.Reason, wanted) || !strings.Contains(st.Reason, "--accept-loss") {
 			t.Errorf("reason %q", st.Reason)
 		}
@@ -71,7 +71,7 @@ func TestMissingSlotIsNotMadeAgain(t *testing.T) {
 	})
 	t.Run("ExitingIs20", func(t *testing.T) {
 		s.config = "on_blocked: exit\n"
-		relay := s.start(t)
+		relay := s.launch(t)
 		if code := relay.ExitCode(t, patience); code != 20 {
 			t.Errorf("exit code %d, not 20", code)
 		}

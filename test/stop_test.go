@@ -34,10 +34,10 @@ func stuckScene(t *testing.T, config string) (*scene, *harness.Relay, *harness.K
 	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	s := newScene(t, sharedPostgres(t), kafka, config)
 	relay := s.relaying(t)
-	harness.WriteRows(t, s.conn, s.name, 1, 100, 10)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
 	s.awaitDelivered(t, harness.NoRepeats)
 	kafka.Nodes[0].Pause()
-	harness.WriteRows(t, s.conn, s.name, 101, 200, 10)
+	harness.WriteRows(t, s.conn, s.kind, 101, 200, 10)
 	harness.Eventually(t, patience, "rows are in flight", func() error {
 		st, err := relay.Status()
 		if err == nil && st.InFlight.Records < 100 {
@@ -49,7 +49,7 @@ func stuckScene(t *testing.T, config string) (*scene, *harness.Relay, *harness.K
 }
 
 func TestStopWithoutKafka(t *testing.T) {
-	s, relay, kafka := stuckScene(t, exactlyOnce+"timeouts: { drain: 1s }\n")
+	s, relay, kafka := stuckScene(t, exactly+"timeouts: { drain: 1s }\n")
 	t.Run("EndsAfterTheDrainTimeWith31", func(t *testing.T) {
 		if code := relay.Stop(t); code != 31 {
 			t.Errorf("exit code %d, not 31", code)
@@ -66,7 +66,7 @@ func TestStopWithoutKafka(t *testing.T) {
 }
 
 func TestSecondSignalStopsAtOnce(t *testing.T) {
-	s, relay, kafka := stuckScene(t, exactlyOnce+"timeouts: { drain: 10m }\n")
+	s, relay, kafka := stuckScene(t, exactly+"timeouts: { drain: 10m }\n")
 	relay.Signal(syscall.SIGTERM)
 	relay.AwaitState(t, cdc.Draining, patience)
 	began := time.Now()
