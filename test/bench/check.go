@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -68,14 +66,6 @@ func (s *stage) check(ctx context.Context, rows, keys int) error {
 		err = fmt.Errorf("%d records of %d rows", seen, rows)
 	}
 	return err
-}
-
-// peakRSS of an ended process, in bytes.
-func peakRSS(p *os.ProcessState) int64 {
-	if usage, ok := p.SysUsage().(*syscall.Rusage); ok {
-		return usage.Maxrss << 10
-	}
-	return 0
 }
 
 // percentile of sorted durations.

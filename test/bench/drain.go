@@ -89,6 +89,9 @@ func (b *bench) drain(ctx context.Context, load workload, round int) (drains []d
 
 // writeBacklog gives an LSN between the last row but one and the last.
 func (s *stage) writeBacklog(ctx context.Context, load workload) (end string, err error) {
+	if _, err := s.conn.Exec(ctx, `set synchronous_commit = off`); err != nil { // for the writing alone: it delays what walsenders see
+		return "", err
+	}
 	write := func(first, last, batch int) error {
 		// In the server: a client would need minutes for a million commits.
 		_, err := s.conn.Exec(ctx, fmt.Sprintf(`do $$ begin
@@ -208,8 +211,8 @@ func (s *stage) drainByRecvlogical(ctx context.Context, load workload, end strin
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	// Its walsender is gone with it: the last look at it counts.
-	var walsender harness.Usage
+	// Its walsender is gone with it, and what wait4 says of memory includes ours at the fork: the last look at both counts.
+	var own, walsender harness.Usage
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for running := true; running; {
@@ -217,6 +220,9 @@ func (s *stage) drainByRecvlogical(ctx context.Context, load workload, end strin
 		case err = <-ended:
 			running = false
 		case <-tick.C:
+			if u, err := harness.UsageOf(cmd.Process.Pid); err == nil && u.PeakRSS > 0 { // 0 once it has ended
+				own = u
+			}
 			if u, err := s.walsender(ctx); err == nil && u.CPU > walsender.CPU {
 				walsender = u
 			}
@@ -228,6 +234,6 @@ func (s *stage) drainByRecvlogical(ctx context.Context, load workload, end strin
 	perMillion := func(t time.Duration) float64 { return t.Seconds() * 1e6 / float64(load.rows) }
 	return drain{
 		Reader: "pg_recvlogical > /dev/null", Seconds: time.Since(began).Seconds(),
-		ReaderCPU: perMillion(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()), WalsenderCPU: perMillion(walsender.CPU), PeakRSS: peakRSS(cmd.ProcessState),
+		ReaderCPU: perMillion(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()), WalsenderCPU: perMillion(walsender.CPU), PeakRSS: own.PeakRSS,
 	}, nil
 }

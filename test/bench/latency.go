@@ -31,6 +31,9 @@ type latency struct {
 // writers share a rate among them. Row n is written by writer n modulo writers, and has that for its key.
 const writers = 4
 
+// warmUp is the time, in seconds, until connections are open and caches filled, which is not counted.
+const warmUp = 2
+
 // latency measures, at an open-loop rate of single-row transactions, the time from a commit's return to the row's arrival
 // at a consumer; and beside it what the broker alone takes for as many records of the same size, from produce to consume.
 func (b *bench) latency(ctx context.Context, rate int) (ways []latency, err error) {
@@ -39,7 +42,7 @@ func (b *bench) latency(ctx context.Context, rate int) (ways []latency, err erro
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
-	rows := rate * int(b.lasting.Seconds())
+	rows := rate * (warmUp + int(b.lasting.Seconds()))
 
 	b.say("%d rows/s: the broker alone", rate)
 	floor, err := s.floor(ctx, rate, rows)
@@ -105,17 +108,13 @@ func (s *stage) throughRelay(ctx context.Context, rate, rows int) ([]time.Durati
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return between(committed, arrived), nil
+	return between(committed, arrived, rate), nil
 }
 
 // floor produces records at the rate and consumes them.
 func (s *stage) floor(ctx context.Context, rate, rows int) ([]time.Duration, error) {
 	topic := s.topic() + ".floor"
-	made, err := s.admin.CreateTopic(ctx, partitions, 1, nil, topic)
-	if err == nil {
-		err = made.Err
-	}
-	if err != nil {
+	if err := s.createTopic(ctx, topic); err != nil {
 		return nil, err
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.bench.kafka.Brokers()...), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0))
@@ -154,7 +153,7 @@ func (s *stage) floor(ctx context.Context, rate, rows int) ([]time.Duration, err
 		return nil, err
 	}
 	_, err = s.admin.DeleteTopics(ctx, topic)
-	return between(produced, arrived), err
+	return between(produced, arrived, rate), err
 }
 
 // payload is row n's.
@@ -183,7 +182,7 @@ func pace(ctx context.Context, began time.Time, rate, rows, w int, do func(n int
 
 // consume notes when each row arrives, until all have. A row that is repeated, or passes one of its key, is an error.
 func (s *stage) consume(ctx context.Context, topic string, rows int) ([]time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.bench.lasting+time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, s.bench.lasting+warmUp*time.Second+time.Minute)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.bench.kafka.Brokers()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -222,8 +221,10 @@ func (s *stage) consume(ctx context.Context, topic string, rows int) ([]time.Tim
 	return arrived, nil
 }
 
-// between gives the time from each from to its to. A row may be consumed before its writer learns that it is committed.
-func between(from, to []time.Time) []time.Duration {
+// between gives the time from each from to its to, once the first seconds are over. A row may be consumed before its
+// writer learns that it is committed.
+func between(from, to []time.Time, rate int) []time.Duration {
+	from, to = from[warmUp*rate:], to[warmUp*rate:]
 	times := make([]time.Duration, len(from))
 	for i := range from {
 		times[i] = max(0, to[i].Sub(from[i]))

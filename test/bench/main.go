@@ -145,7 +145,7 @@ type bench struct {
 func (b *bench) start(ctx context.Context) (err error) {
 	b.say("starting Postgres and Kafka")
 	if b.pg, err = harness.StartPostgres(ctx, harness.PostgresOptions{Settings: map[string]string{
-		"shared_buffers": "256MB", "max_wal_size": "8GB", "synchronous_commit": "off", "autovacuum": "off",
+		"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off",
 	}}); err != nil {
 		return fmt.Errorf("start Postgres: %w", err)
 	}

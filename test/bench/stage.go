@@ -57,11 +57,25 @@ func (b *bench) newStage(ctx context.Context) (s *stage, err error) {
 		return s, err
 	}
 	s.admin = kadm.NewClient(s.kafka)
-	made, err := s.admin.CreateTopic(ctx, partitions, 1, nil, s.topic())
+	return s, s.createTopic(ctx, s.topic())
+}
+
+// createTopic makes a topic and returns when its partitions have leaders: a client that asks before waits for seconds.
+func (s *stage) createTopic(ctx context.Context, name string) error {
+	made, err := s.admin.CreateTopic(ctx, partitions, 1, nil, name)
 	if err == nil {
 		err = made.Err
 	}
-	return s, err
+	if err != nil {
+		return err
+	}
+	return await(ctx, 30*time.Second, 20*time.Millisecond, func() error {
+		ends, err := s.admin.ListEndOffsets(ctx, name)
+		if err == nil {
+			err = ends.Error()
+		}
+		return err
+	})
 }
 
 func (s *stage) topic() string { return "outbox.event." + s.name }
@@ -126,7 +140,10 @@ func (s *stage) delivered(ctx context.Context) (int64, error) {
 func (s *stage) close(ctx context.Context) error {
 	var errs []error
 	if s.conn != nil {
-		_, err := s.conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
+		// A walsender may outlive its client by a moment.
+		_, err := s.conn.Exec(ctx, `select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = current_database() and active`)
+		errs = append(errs, err)
+		_, err = s.conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
 		errs = append(errs, err, s.conn.Close(ctx))
 	}
 	if s.kafka != nil {
