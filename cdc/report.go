@@ -29,6 +29,7 @@ func (s *session) report(ctx context.Context) error {
 			if err := s.sendReport(false); err != nil {
 				return err
 			}
+			failpoint("drain reported")
 			return s.repl.sendCopyDone()
 		case <-tick.C:
 			due = true

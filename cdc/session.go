@@ -340,12 +340,11 @@ func (s *session) drain(work context.Context) error {
 		return err
 	}
 	failpoint("drain saved")
-	if err := s.sendReport(false); err != nil {
-		return err
-	}
-	failpoint("drain reported")
-	if err := s.repl.sendCopyDone(); err != nil {
-		return err
+	close(s.goodbye)
+	select {
+	case <-s.reportDone:
+	case <-work.Done():
+		return context.Cause(work)
 	}
 	failpoint("CopyDone sent")
 	if left != "" {
