@@ -1,7 +1,6 @@
 package test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -11,15 +10,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// failpointSample is how many kills a run of all tests takes at random. FAILPOINTTEST=all takes every one.
+// failpointSample is how many kills are taken at random, unless FAILPOINTTEST is a regular expression of their names.
 const failpointSample = 8
 
 // failpoints finds the names of all failpoints in the source, in its order: what is in the code is in the test.
@@ -72,14 +73,18 @@ func failpoints(t *testing.T) []string {
 	return names
 }
 
+// failpointHold is how long half of the kills hold what has come to the failpoint, while the rest of the relay goes on.
+const failpointHold = 50 * time.Millisecond
+
 // ending is where and when a relay is killed.
 type ending struct {
 	point string
 	hit   int
+	hold  time.Duration
 	life  life
 }
 
-func (e ending) String() string { return fmt.Sprintf("%s/%s:%d", e.life, e.point, e.hit) }
+func (e ending) String() string { return fmt.Sprintf("%s/%s:%d+%s", e.life, e.point, e.hit, e.hold) }
 
 // endings chooses, for each failpoint, the first, second, last and a random hit of those that were counted in a life of each
 // kind. The hits of a first start, in which nothing is behind the relay yet, are looked for only where they are the first,
@@ -94,27 +99,30 @@ func endings(t *testing.T, points []string, counted map[life]map[string]int, rng
 			continue
 		}
 		if later == 0 {
-			all = append(all, spread(ending{point, first, firstStart}, rng)...)
+			all = append(all, spread(point, first, firstStart, rng)...)
 			continue
 		}
 		if first > 0 {
-			all = append(all, ending{point, 1, firstStart})
+			all = append(all, ending{point, 1, hold(rng), firstStart})
 		}
-		all = append(all, spread(ending{point, later, takeover}, rng)...)
+		all = append(all, spread(point, later, takeover, rng)...)
 	}
 	return all
 }
 
-// spread gives first, second, last and a random one of e.hit hits.
-func spread(e ending, rng *rand.Rand) []ending {
-	hits := []int{1, min(2, e.hit), e.hit, 1 + rng.IntN(e.hit)}
+// spread gives first, second, last and a random one of count hits.
+func spread(point string, count int, l life, rng *rand.Rand) []ending {
+	hits := []int{1, min(2, count), count, 1 + rng.IntN(count)}
 	slices.Sort(hits)
 	var all []ending
 	for _, hit := range slices.Compact(hits) {
-		all = append(all, ending{e.point, hit, e.life})
+		all = append(all, ending{point, hit, hold(rng), l})
 	}
 	return all
 }
+
+// hold is nothing or failpointHold.
+func hold(rng *rand.Rand) time.Duration { return time.Duration(rng.IntN(2)) * failpointHold }
 
 func TestKillAtEveryFailpointRepeatsAndLosesNothing(t *testing.T) {
 	bin, err := harness.BuildWith(t.TempDir(), "failpoint")
@@ -139,18 +147,29 @@ func TestKillAtEveryFailpointRepeatsAndLosesNothing(t *testing.T) {
 		return
 	}
 	all := endings(t, points, counted, rng)
-	chosen := all
-	if os.Getenv("FAILPOINTTEST") != "all" {
-		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		chosen = all[:min(failpointSample, len(all))]
-	}
+	chosen := choose(t, all, rng)
 	survived := 0
 	for _, e := range chosen {
 		if t.Run(e.String(), func(t *testing.T) { killAt(t, bin, e, rng.Uint64()) }) {
 			survived++
 		}
 	}
-	t.Logf("%d failpoints; %d kills at their hits, of which %d were tried and %d survived; seed %d", len(points), len(all), len(chosen), survived, seed)
+	t.Logf("%d failpoints; %d kills at their hits, of which %d were taken and %d survived; seed %d", len(points), len(all), len(chosen), survived, seed)
+}
+
+// choose takes the endings that FAILPOINTTEST describes, or a sample.
+func choose(t *testing.T, all []ending, rng *rand.Rand) []ending {
+	t.Helper()
+	if names := os.Getenv("FAILPOINTTEST"); names != "" {
+		wanted, err := regexp.Compile(names)
+		if err != nil {
+			t.Fatalf("FAILPOINTTEST: %v", err)
+		}
+		return slices.DeleteFunc(slices.Clone(all), func(e ending) bool { return !wanted.MatchString(e.String()) })
+	}
+	all = slices.Clone(all)
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(failpointSample, len(all))]
 }
 
 // killAt ends a relay at a hit. How often a failpoint is hit is not the same in two runs: where that hit did not come, the
@@ -169,16 +188,15 @@ func killAt(t *testing.T, bin string, e ending, seed uint64) {
 	}
 }
 
-// readHits counts the lines of a file of hits by name, and gives the last one.
-func readHits(path string) (hits map[string]int, last string, err error) {
+// readHits counts the lines of a file of hits by name.
+func readHits(path string) (map[string]int, error) {
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, "", err
+		return nil, err
 	}
-	hits = make(map[string]int)
-	for line := range bytes.Lines(content) {
-		last = string(bytes.TrimSuffix(line, []byte("\n")))
-		hits[last]++
+	hits := make(map[string]int)
+	for line := range strings.Lines(string(content)) {
+		hits[strings.TrimSuffix(line, "\n")]++
 	}
-	return hits, last, nil
+	return hits, nil
 }

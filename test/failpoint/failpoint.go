@@ -8,40 +8,51 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Variables that a process is started with.
 const (
-	// Kill says where it ends: a name, a colon, and at which hit, from 1 on.
+	// Kill says where it ends: a name and at which hit, from 1 on, with a colon in between.
 	Kill = "FAILPOINT"
+	// Hold is for how long what has come there is held before the process ends, while all the rest of it goes on: what must
+	// not happen before that step then has the time to happen.
+	Hold = "FAILPOINT_HOLD"
 	// Hits names a file that gets the failpoint's name, in a line, at each hit.
 	Hits = "FAILPOINT_HITS"
 )
 
 var (
-	mu   sync.Mutex // held for a whole hit: the hits have an order, and the last one is the last line of the file
+	mu   sync.Mutex // guards hits, and gives those of the file the same order
 	hits = make(map[string]int)
 	plan = sync.OnceValues(readPlan)
 	file = sync.OnceValues(openHits)
 )
 
-// at is where the process ends.
-type at struct {
+// end is where the process ends.
+type end struct {
 	name string
 	hit  int
+	hold time.Duration
 }
 
-func readPlan() (at, error) {
+func readPlan() (end, error) {
 	text := os.Getenv(Kill)
 	if text == "" {
-		return at{}, nil
+		return end{}, nil
 	}
 	name, count, _ := strings.Cut(text, ":")
 	hit, err := strconv.Atoi(count)
 	if err != nil || hit < 1 {
-		return at{}, fmt.Errorf("%s=%s: want a name, a colon, and a hit from 1 on", Kill, text)
+		return end{}, fmt.Errorf("%s=%s: want a name, a colon, and a hit from 1 on", Kill, text)
 	}
-	return at{name, hit}, nil
+	hold := time.Duration(0)
+	if text := os.Getenv(Hold); text != "" {
+		if hold, err = time.ParseDuration(text); err != nil {
+			return end{}, fmt.Errorf("%s: %w", Hold, err)
+		}
+	}
+	return end{name, hit, hold}, nil
 }
 
 func openHits() (*os.File, error) {
@@ -54,21 +65,27 @@ func openHits() (*os.File, error) {
 
 // Hit tells that the process has come to the failpoint of that name. It does not return where the process is to end.
 func Hit(name string) {
-	mu.Lock()
-	defer mu.Unlock()
-	hits[name]++
-	end := must(plan())
-	if out := must(file()); out != nil {
-		must(fmt.Fprintln(out, name))
-	}
-	if (at{name, hits[name]}) != end {
+	planned := must(plan())
+	if count(name) != planned.hit || name != planned.name {
 		return
 	}
+	time.Sleep(planned.hold)
 	self := must(os.FindProcess(os.Getpid()))
 	if err := self.Kill(); err != nil {
 		panic(err)
 	}
 	select {} // the signal takes a moment, in which nobody may pass
+}
+
+// count books a hit, and says which one it is.
+func count(name string) int {
+	mu.Lock()
+	defer mu.Unlock()
+	hits[name]++
+	if out := must(file()); out != nil {
+		must(fmt.Fprintln(out, name))
+	}
+	return hits[name]
 }
 
 // must is for a test's own mistakes: a run with a wrong plan would prove nothing.
