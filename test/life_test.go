@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/test/failpoint"
@@ -58,18 +59,27 @@ func newWorld(t *testing.T, bin string) *world {
 	for _, topic := range w.topics() {
 		kafka.CreateTopic(t, topic, 3, 1, nil)
 	}
-	t.Cleanup(func() { // after the relays', and before the connections', for it is in between that they were asked for
-		ctx := context.WithoutCancel(t.Context())
-		_ = w.conn.Close(ctx)
-		_ = w.writer.Close(ctx)
-		harness.Eventually(t, 30*time.Second, "the slot is dropped", func() error { // its walsender may be ending still
-			_, err := server.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1`, w.slot)
-			return err
-		})
-	})
 	w.conn, w.writer = harness.Connect(t, w.url), harness.Connect(t, w.url)
 	harness.Exec(t, w.conn, createOutbox)
+	admin := harness.Admin(t, kafka.Brokers())
+	t.Cleanup(func() { w.remove(t, server, admin) })
 	return w
+}
+
+// remove takes a world away: hundreds of them would not fit on the servers.
+func (w *world) remove(t *testing.T, server *pgx.Conn, admin *kadm.Client) {
+	ctx := context.WithoutCancel(t.Context())
+	harness.Eventually(t, 30*time.Second, "the slot is dropped", func() error { // its walsender may be ending still
+		_, err := server.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1`, w.slot)
+		return err
+	})
+	_, err := server.Exec(ctx, "drop database "+pgx.Identifier{w.conn.Config().Database}.Sanitize()+" with (force)")
+	if err == nil {
+		_, err = admin.DeleteTopics(ctx, w.topics()...)
+	}
+	if err != nil {
+		t.Errorf("remove the world: %v", err)
+	}
 }
 
 func (w *world) topics() []string {
