@@ -10,6 +10,8 @@ FUZZTIME ?= 10s
 PARTS := $(addprefix ./,cdc/... checkpoint/... cmd/... decoder/... migrations/... sink/...)
 # Those whose tests ask Postgres alone: what they say of a new major they say of an old one.
 POSTGRES_PARTS := ./cdc ./checkpoint ./migrations
+# The tests of the whole that send the most rows along every path, for the race detector to see the relay's binary.
+FLOW := ^(TestRowsArriveInCommitOrderByteForByte|TestKillsRepeatOnlyWhatWasNotStored|TestCleanStopRepeatsNothing)$$
 # -count=1: go test knows nothing of the binary that the tests in test/ start, and would show an old result.
 # -p=1: a package at a time, since two of them that start servers would measure each other.
 TEST := $(GO) test -count=1 -p=1 -timeout=14m
@@ -38,8 +40,9 @@ test-all: deps ## run all tests on Postgres 14 to 18, then on Kafka 3.9 (an hour
 race: fetch ## run all tests with the race detector, in the relay's binary too
 	RELAYTEST_RACE=1 $(GO) test -race -count=1 -p=1 -timeout=40m ./...
 
-race-parts: fetch ## the same without the tests of the whole
+race-parts: fetch ## run the tests of the parts, and the flow of rows, with the race detector
 	$(GO) test -race -count=1 -timeout=14m $(PARTS)
+	RELAYTEST_RACE=1 $(TEST) -run '$(FLOW)' ./test
 
 failpoints: fetch ## kill the relay at every failpoint: first, second, last and a random hit
 	FAILPOINTTEST=. $(GO) test -count=1 -v -timeout=90m -run=TestKillAtEveryFailpoint ./test
