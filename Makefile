@@ -33,9 +33,9 @@ test: fetch ## run all tests on the newest Postgres and Kafka, and a selection o
 test-all: deps ## run all tests on Postgres 14 to 18, then on Kafka 3.9 (an hour and more)
 	$(GO) run ./test/harness/fetch -postgres 14,15,16,17,18 -kafka 4.3.1,3.9.1
 	for major in 14 15 16 17 18; do \
-		echo "PostgreSQL $$major"; PGTEST_MAJOR=$$major $(GO) test -count=1 -p=1 -timeout=30m ./...; \
+		echo "PostgreSQL $$major"; TEST_LONG=1 PGTEST_MAJOR=$$major $(GO) test -count=1 -p=1 -timeout=60m ./...; \
 	done
-	echo "Apache Kafka 3.9.1"; KAFKATEST_VERSION=3.9.1 $(GO) test -count=1 -p=1 -timeout=30m ./sink/... ./test/...
+	echo "Apache Kafka 3.9.1"; TEST_LONG=1 KAFKATEST_VERSION=3.9.1 $(GO) test -count=1 -p=1 -timeout=60m ./sink/... ./test/...
 
 race: fetch ## run all tests with the race detector, in the relay's binary too
 	RELAYTEST_RACE=1 $(GO) test -race -count=1 -p=1 -timeout=40m ./...

@@ -74,6 +74,14 @@ func sharedKafka(t testing.TB) *harness.Kafka {
 	return kafka
 }
 
+// long skips a test that takes minutes, unless TEST_LONG asks for those too (make test-all does).
+func long(t testing.TB) {
+	t.Helper()
+	if os.Getenv("TEST_LONG") == "" {
+		t.Skip("takes minutes: runs with TEST_LONG=1")
+	}
+}
+
 // uniqueName names what a test has for itself on shared servers: its relay (and so its slot), its aggregate types (and so its topics).
 func uniqueName(t testing.TB) string {
 	t.Helper()
