@@ -45,10 +45,14 @@ var headerTypes = []uint32{oidJSON, oidJSONB, oidText, oidVarchar}
 type columns struct {
 	relation  *decoder.Relation
 	overrides map[string]string
+	messages  *messages // whose relation this is, if any: every name that is asked for can be in a message
 }
 
 // index gives the column called name, or -1.
 func (c columns) index(name string) int {
+	if c.messages != nil {
+		return c.messages.column(name)
+	}
 	return slices.IndexFunc(c.relation.Columns, func(col decoder.Column) bool { return col.Name == name })
 }
 

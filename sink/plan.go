@@ -50,7 +50,10 @@ func (r *router) planFor(rel *decoder.Relation) (*plan, error) {
 }
 
 func (r *router) resolve(rel *decoder.Relation) (*plan, error) {
-	c := columns{rel, r.routing.Columns}
+	c := columns{relation: rel, overrides: r.routing.Columns}
+	if rel == r.messages.relation {
+		c.messages = r.messages
+	}
 	p := &plan{relation: rel}
 	var err error
 	if p.payload, err = c.typed("payload", payloadTypes, "jsonb, json, text, varchar or bytea"); err != nil {

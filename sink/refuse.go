@@ -35,9 +35,9 @@ func (p *Poison) At() string { return p.Position }
 
 // poisoned lets policy decide about a row that could not be routed.
 func (k *Kafka) poisoned(e *decoder.Event, why *unroutable) error {
-	p := &Poison{Where: "table " + e.Relation.String(), Position: e.Position.String(), Reason: why.reason}
-	if id := k.router.last.id; id >= 0 {
-		p.ID = string(e.Values[id].Data)
+	p := &Poison{Where: source(e), Position: e.Position.String(), Reason: why.reason}
+	if id, err := k.router.eventID(e); err == nil {
+		p.ID = string(id)
 	}
 	return k.decide(p)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -27,8 +28,9 @@ type router struct {
 	maxAge       time.Duration
 	stats        *Stats
 
-	plans map[*decoder.Relation]*plan // a new Relation message is a new pointer, and a new plan
-	last  *plan
+	plans    map[*decoder.Relation]*plan // a new Relation message is a new pointer, and a new plan
+	last     *plan
+	messages *messages
 
 	// route's result; valid until the next call. Its bytes lie in the event or in scratch.
 	rec       record.Record
@@ -63,7 +65,7 @@ func newRouter(cfg *Config) (*router, error) {
 	r := &router{
 		name: cfg.Name, routing: cfg.Routing, maxAge: cfg.MaxTimestampAge, stats: cfg.Stats,
 		keyDefault: cfg.Routing.Key == "", topicDefault: cfg.Routing.Topic == "",
-		plans: make(map[*decoder.Relation]*plan),
+		plans: make(map[*decoder.Relation]*plan), messages: newMessages(cfg.Routing.Columns),
 	}
 	var err error
 	if r.topic, err = parseTemplate(cfg.Routing.Topic); err != nil {
@@ -94,7 +96,7 @@ func newRouter(cfg *Config) (*router, error) {
 // route fills r.rec, r.topicName and r.partition from e. now is the present, asked once a block.
 // An *unroutable error is the event's own fault; any other one is the table's or the settings'.
 func (r *router) route(e *decoder.Event, now time.Time) error {
-	p, err := r.planFor(e.Relation)
+	e, p, err := r.row(e)
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,10 @@ func (r *router) route(e *decoder.Event, now time.Time) error {
 
 // eventID is the id that the event's record carries; nil when it has none.
 func (r *router) eventID(e *decoder.Event) ([]byte, error) {
-	p, err := r.planFor(e.Relation)
+	e, p, err := r.row(e)
+	if u := (*unroutable)(nil); errors.As(err, &u) {
+		err = nil // what cannot be read may have an id all the same
+	}
 	if err != nil || p.id < 0 || e.Values[p.id].Format == decoder.Null {
 		return nil, err
 	}
