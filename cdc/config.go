@@ -61,7 +61,7 @@ type Postgres struct {
 // Sink delivers the events of one session. Begin, Append and End are called by one goroutine, the reader;
 // the other methods may be called by any.
 //
-// An error that has a method Blocked() (verdict, reason, advice, option string) is for a person to judge, see Blocked; one that has
+// An error that has a method Blocked() (verdict, reason, advice string, options []string) is for a person to judge, see Blocked; one that has
 // a method Permanent() bool which answers true cannot be cured by trying again.
 type Sink interface {
 	// Start gets what a session needs before anything is sent. While the sink's other side is away it goes on trying until ctx ends.

@@ -37,6 +37,11 @@ func (s *session) accepts(a checkpoint.Action) bool {
 	return s.decision != nil && s.decision.Action == a
 }
 
+// acceptsEvent says whether what was decided is about one event.
+func (s *session) acceptsEvent() bool {
+	return s.accepts(checkpoint.SkipEvent) || s.accepts(checkpoint.DeadLetterEvent)
+}
+
 // record writes the verdict that ended the session into the row, so that it can be read and decided about, and so that a
 // relay which stands by stays out. Where there is no row, or the database is gone, the log and the endpoint say it alone.
 func (s *session) record(b *Blocked) {
@@ -57,13 +62,13 @@ func (s *session) record(b *Blocked) {
 	}
 }
 
-// settle removes verdict and decision once what was decided has been done: a relay takes a decision once. An event that is to
-// be left out must have been passed.
+// settle removes verdict and decision once what was decided has been done: a relay takes a decision once. An event that it is
+// about must have been passed.
 func (s *session) settle(ctx context.Context, stored lsn) error {
 	if s.verdict == nil || !s.streaming.Load() {
 		return nil
 	}
-	if s.accepts(checkpoint.SkipEvent) {
+	if s.acceptsEvent() {
 		if p, err := decoder.ParsePosition(s.decision.Position); err == nil && stored <= p.LSN {
 			return nil
 		}

@@ -50,12 +50,13 @@ func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFro
 	}
 }
 
-// SkipPosition is that of the event that a person decided to leave out; empty when there is none.
-func (l *Ledger) SkipPosition() string {
-	if l.s.accepts(checkpoint.SkipEvent) {
-		return l.s.decision.Position
+// Decided is what a person decided about the event at a position: that it is left out, or becomes a dead letter. Position is
+// empty when there is no such decision.
+func (l *Ledger) Decided() (position string, deadLetter bool) {
+	if !l.s.acceptsEvent() {
+		return "", false
 	}
-	return ""
+	return l.s.decision.Position, l.s.accepts(checkpoint.DeadLetterEvent)
 }
 
 // Register makes partitions durable; the slices have an element a partition.

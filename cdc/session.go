@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type session struct {
 
 	// The reader's.
 	decoder        decoder.Decoder
+	notNull        map[column]bool // of the published tables, when the session began
 	start          lsn    // the checkpoint: transactions that committed below it are skipped
 	next           uint64 // number of the next event
 	inTransaction  bool
@@ -111,16 +113,22 @@ func (s *session) mendable(err error) error {
 	var found findings
 	var sink *sinkError
 	var judged interface {
-		Blocked() (verdict, reason, advice, option string)
+		Blocked() (verdict, reason, advice string, options []string)
 	}
 	switch {
 	case errors.As(err, &judged):
-		verdict, reason, advice, option := judged.Blocked()
-		flag := "--" + option
+		verdict, reason, advice, options := judged.Blocked()
+		blocked := &Blocked{Verdict: verdict, Reason: reason, Err: err}
+		at := ""
 		if event, ok := judged.(interface{ At() string }); ok {
-			flag += " " + event.At()
+			at = " " + event.At()
 		}
-		return &Blocked{Verdict: verdict, Reason: reason, Advice: advice + ": " + s.resolve(flag), Options: []checkpoint.Action{checkpoint.Action(option)}, Err: err}
+		for i, option := range options {
+			options[i] = s.resolve("--" + option + at)
+			blocked.Options = append(blocked.Options, checkpoint.Action(option))
+		}
+		blocked.Advice = advice + ": " + strings.Join(options, ", or ")
+		return blocked
 	case err == nil || errors.As(err, &sink):
 		return err
 	case errors.As(err, &found), classifyPg(err) == pgConfig, classifyPg(err) == pgPublicationMissing:
@@ -265,6 +273,9 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	if err := s.checkDecoding(row); err != nil {
 		return err
 	}
+	if s.notNull, err = readNotNull(starting, s.control, s.cfg.Postgres.Publication); err != nil {
+		return err
+	}
 	s.begin(row)
 	if s.sink, err = s.cfg.NewSink(&Ledger{s, row, partitions}); err != nil {
 		return &preflightError{err}
@@ -299,7 +310,7 @@ func (s *session) begin(row checkpoint.Row) {
 	s.tracker.Stored(row.LSN)
 	s.stored.Store(uint64(row.LSN))
 	s.confirmed.Store(uint64(row.LSN))
-	s.decoder = decoder.Decoder{TimelineOf: s.timelines.owner, Prefixes: s.cfg.Postgres.Prefixes}
+	s.decoder = decoder.Decoder{TimelineOf: s.timelines.owner, Prefixes: s.cfg.Postgres.Prefixes, Describe: s.describe}
 }
 
 // deliver streams until ctx ends or something fails, and drains.

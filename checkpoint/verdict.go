@@ -33,6 +33,7 @@ const (
 	AcceptNewCluster Action = "accept-new-cluster" // go on with another database or Kafka cluster
 	RestartAt        Action = "restart-at"         // go on at Decision.LSN
 	SkipEvent        Action = "skip"               // leave out the event at Decision.Position
+	DeadLetterEvent  Action = "dead-letter"        // send the event at Decision.Position to the dead-letter topic
 )
 
 // Decision is what a person decided about a verdict. The relay takes it once.

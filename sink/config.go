@@ -35,8 +35,10 @@ type Config struct {
 	Routing Routing
 	// OnPoison is what becomes of an event that cannot be routed, encoded or accepted.
 	OnPoison Policy
-	// SkipPosition is the position of an event that a person decided to leave out, whatever OnPoison says; "timeline:LSN:ordinal".
-	SkipPosition string
+	// DeadLetter is the topic of dead letters. Empty: outrider.dead-letter.
+	DeadLetter string
+	// Decided is what a person decided about one event, whatever OnPoison says.
+	Decided Decided
 	// Ledger, where it is not nil, makes delivery exactly-once: it keeps what a restart needs to know which events Kafka has.
 	Ledger Ledger
 	// RenewInterval is the time between two empty transactions, which keep the brokers' memory of this producer alive. Zero: 6 h.
@@ -53,8 +55,8 @@ type Topics struct {
 	Partitions        int32             // Zero: 6.
 	ReplicationFactor int16             // Zero: 3.
 	Config            map[string]string // topic settings, e.g. retention.ms
-	// Wait is how long an unknown or forbidden topic is waited for before its rows are poison, under Skip.
-	// Under Stop it is waited for without end: somebody may be fixing it. Zero: 1 min.
+	// Wait is how long an unknown or forbidden topic is waited for before its rows are poison, under Skip and DeadLetter.
+	// Under Stop, and for the topic of the dead letters itself, it is waited for without end: somebody may be fixing it. Zero: 1 min.
 	Wait time.Duration
 }
 
@@ -64,7 +66,16 @@ type Policy string
 const (
 	Stop Policy = "stop" // the relay blocks; nothing after the row is confirmed
 	Skip Policy = "skip" // counted and logged with its position
+	// DeadLetter sends it to another topic, with the reason; only that topic's ack counts as its ack, and until then
+	// nothing passes it in its partition.
+	DeadLetter Policy = "dead_letter"
 )
+
+// Decided is a person's decision about the event at a position, "timeline:LSN:ordinal"; none where that is empty.
+type Decided struct {
+	Position string
+	Policy   Policy
+}
 
 // Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
 type Routing struct {

@@ -112,6 +112,9 @@ func (c *Config) setDefaults() {
 	if c.OnPoison == "" {
 		c.OnPoison = Stop
 	}
+	if c.DeadLetter == "" {
+		c.DeadLetter = "outrider.dead-letter"
+	}
 	if c.Stats == nil {
 		c.Stats = NewStats()
 	}
@@ -203,35 +206,50 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 		return true, nil
 	}
 	if u := (*unroutable)(nil); errors.As(err, &u) {
-		return false, k.poisoned(e, u)
+		return k.poisoned(e, number, u)
 	}
 	return false, err
 }
 
-// append puts the routed record where it belongs; the sink's lock is given up while it waits for room.
+// append puts the routed record where it belongs.
 func (k *Kafka) append(e *decoder.Event, number uint64) error {
-	t, known := k.topics[string(k.router.topicName)]
-	if !known {
+	t := k.topics[string(k.router.topicName)]
+	if t == nil {
 		if err := k.router.checkTopic(k.router.topicName); err != nil {
 			return err
 		}
-		t = &topic{name: string(k.router.topicName), batchBytes: k.cfg.BatchBytes}
-		k.topics[t.name] = t
+		t = k.topic(string(k.router.topicName))
+	}
+	if t.deadLetter {
+		return &unroutable{"topic " + t.name + " is outbox.dead_letter.topic, and takes no rows of its own"}
+	}
+	err := k.place(t, &k.router.rec, heldRow{number: number, partition: k.router.partition, commit: e.CommitTime}, false)
+	if err == nil {
+		k.records++
+	}
+	return err
+}
+
+// topic gives the topic called name, which may be new.
+func (k *Kafka) topic(name string) *topic {
+	t := k.topics[name]
+	if t == nil {
+		t = &topic{name: name, batchBytes: k.cfg.BatchBytes, deadLetter: name == k.cfg.DeadLetter}
+		k.topics[name] = t
 		k.askRefresh()
 	}
-	rec := &k.router.rec
+	return t
+}
+
+// place puts rec into its partition's queue or into the topic's lobby. The sink's lock is given up while it waits for
+// room; rows that are counted already are placed by force, and wait for nothing.
+func (k *Kafka) place(t *topic, rec *record.Record, row heldRow, force bool) error {
 	for {
-		q, ok := t.pick(rec.Key, k.router.partition)
+		q, ok := t.pick(rec.Key, row.partition)
 		if !ok {
-			return &unroutable{fmt.Sprintf("partition %d is beyond the %d of topic %s", k.router.partition, len(t.queues), t.name)}
+			return &unroutable{fmt.Sprintf("partition %d is beyond the %d of topic %s", row.partition, len(t.queues), t.name)}
 		}
-		if q == nil {
-			if k.hold(t, rec, heldRow{number, k.router.partition, e.CommitTime}) {
-				k.records++
-				return nil
-			}
-		} else if k.put(q, rec, number, e.CommitTime, false) {
-			k.records++
+		if q == nil && k.hold(t, rec, row, force) || q != nil && k.put(q, rec, row, force) {
 			return nil
 		}
 		// Whatever changed meanwhile, the topic's queues included, is looked at again.
@@ -241,8 +259,8 @@ func (k *Kafka) append(e *decoder.Event, number uint64) error {
 	}
 }
 
-// put appends rec to q's open batch, unless there is no room for it. Rows already counted are put by force.
-func (k *Kafka) put(q *queue, rec *record.Record, number uint64, commit time.Time, force bool) bool {
+// put appends rec to q's open batch, unless there is no room for it.
+func (k *Kafka) put(q *queue, rec *record.Record, row heldRow, force bool) bool {
 	size := q.open.builder.Size(rec)
 	if q.open.count() > 0 && q.open.builder.Len()+size > q.topic.batchBytes {
 		q.close()
@@ -255,7 +273,11 @@ func (k *Kafka) put(q *queue, rec *record.Record, number uint64, commit time.Tim
 		return false
 	}
 	if q.open.count() == 0 {
-		q.open.first, q.open.oldest, q.open.opened = number, commit, k.now
+		q.open.first, q.open.oldest, q.open.opened = row.number, row.commit, k.now
+	}
+	q.open.first = min(q.open.first, row.number) // dead letters come out of turn
+	if row.then != nil {
+		q.open.then = append(q.open.then, row.then)
 	}
 	q.open.builder.Append(rec)
 	if q.leader != nil {
@@ -267,17 +289,21 @@ func (k *Kafka) put(q *queue, rec *record.Record, number uint64, commit time.Tim
 }
 
 // hold appends rec to the topic's lobby, unless there is no room for it.
-func (k *Kafka) hold(t *topic, rec *record.Record, row heldRow) bool {
+func (k *Kafka) hold(t *topic, rec *record.Record, row heldRow, force bool) bool {
 	if len(t.lobby) == 0 || t.lobby[len(t.lobby)-1].builder.Len()+t.lobby[len(t.lobby)-1].builder.Size(rec) > t.batchBytes {
 		t.lobby = append(t.lobby, heldBatch{})
 	}
 	h := &t.lobby[len(t.lobby)-1]
-	if !k.grow(&h.builder, h.builder.Size(rec), t.batchBytes, false) {
+	if !k.grow(&h.builder, h.builder.Size(rec), t.batchBytes, force) {
 		if len(h.rows) == 0 {
 			t.lobby = t.lobby[:len(t.lobby)-1]
 		}
 		return false
 	}
+	if len(h.rows) == 0 {
+		h.first = row.number
+	}
+	h.first = min(h.first, row.number)
 	h.builder.Append(rec)
 	h.rows = append(h.rows, row)
 	return true

@@ -6,19 +6,19 @@ import (
 	"github.com/outrider-relay/outrider/sink/record"
 )
 
-// empty moves a topic's lobby into its queues, in order.
+// empty moves a topic's lobby into its queues, in order, as soon as they may be used.
 func (k *Kafka) empty(t *topic) {
-	for len(t.lobby) > 0 && k.err == nil {
+	for len(t.lobby) > 0 && t.usable() && k.err == nil {
 		h := t.lobby[0]
 		t.lobby[0] = heldBatch{}
 		t.lobby = t.lobby[1:]
 		k.eachHeld(&h, func(row heldRow, rec *record.Record) {
-			q, ok := t.pick(rec.Key, row.partition)
-			if !ok {
-				k.giveUp(rec, t, fmt.Sprintf("partition %d is beyond the topic's %d", row.partition, len(t.queues)))
+			if q, ok := t.pick(rec.Key, row.partition); ok {
+				k.put(q, rec, row, true)
 				return
 			}
-			k.put(q, rec, row.number, row.commit, true)
+			p := &Poison{Where: "topic " + t.name, Reason: fmt.Sprintf("partition %d is beyond the topic's %d", row.partition, len(t.queues)), topic: t.name}
+			k.giveUp(rec, p, func() { k.bury(rec, p, row) })
 		})
 	}
 }
@@ -26,7 +26,19 @@ func (k *Kafka) empty(t *topic) {
 // abandon gives up the rows of a topic that has been unknown or forbidden for longer than topics.wait, as policy says.
 func (k *Kafka) abandon(t *topic, why string) {
 	for i := range t.lobby {
-		k.eachHeld(&t.lobby[i], func(_ heldRow, rec *record.Record) { k.giveUp(rec, t, why) })
+		k.eachHeld(&t.lobby[i], func(row heldRow, rec *record.Record) {
+			p := &Poison{Where: "topic " + t.name, Reason: why, topic: t.name}
+			k.giveUp(rec, p, func() {
+				t.letters++
+				row.then = func() {
+					if t.letters--; t.letters == 0 {
+						k.empty(t)
+						k.wakeLeaders()
+					}
+				}
+				k.bury(rec, p, row)
+			})
+		})
 	}
 	t.lobby = nil
 	k.checkIdle()
@@ -42,24 +54,41 @@ func (k *Kafka) abandonQueue(q *queue) {
 		q.close()
 	}
 	seq := q.batches[0].seq
+	stand := standIn(heldRow{number: q.oldest(), commit: q.batches[0].oldest})
+	kept := []*batch{stand}
 	for _, b := range q.batches {
-		k.takeBack(b, func(_ int, rec *record.Record) { k.giveUp(rec, q.topic, errorName(q.barredCode)) })
+		if b.standIn {
+			kept = append(kept, b)
+			continue
+		}
+		k.takeBack(b, func(_ int, rec *record.Record) {
+			p := &Poison{Where: "topic " + q.topic.name, Reason: errorName(q.barredCode), topic: q.topic.name}
+			k.giveUp(rec, p, func() { k.buryAt(q, stand, rec, p) })
+		})
 	}
-	q.batches = nil
+	stand.acked = stand.letters == 0
+	q.batches = kept
 	q.renumber(seq)
+	k.letGo(q)
 	k.checkIdle()
-	k.regrow(q.topic)
 }
 
-// giveUp lets policy decide about a row that waits.
-func (k *Kafka) giveUp(rec *record.Record, t *topic, why string) {
-	p := &Poison{Where: "topic " + t.name, Reason: why}
+// givesUp says whether rows of a topic that is unknown or forbidden become poison after topics.wait.
+func (k *Kafka) givesUp(t *topic) bool {
+	return k.cfg.OnPoison != Stop && !t.deadLetter
+}
+
+// giveUp lets policy decide about a row that waits; bury makes it a dead letter.
+func (k *Kafka) giveUp(rec *record.Record, p *Poison, bury func()) {
 	p.identify(*rec)
-	if err := k.decide(p); err != nil {
-		k.failLocked(err)
-		return
+	switch k.judge(p) {
+	case Stop:
+		k.failLocked(p)
+	case DeadLetter:
+		bury()
+	default:
+		k.records--
 	}
-	k.records--
 }
 
 // eachHeld reads the rows of one batch of a lobby back, and frees its memory.

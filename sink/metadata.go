@@ -209,7 +209,7 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 	return missing
 }
 
-// withoutTopic holds the rows of a topic that is unknown or forbidden. Under Skip they are given up after topics.wait.
+// withoutTopic holds the rows of a topic that is unknown or forbidden. Unless policy is Stop they are given up after topics.wait.
 func (k *Kafka) withoutTopic(t *topic, code int16) {
 	what := errorName(code)
 	switch {
@@ -226,7 +226,7 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	if t.trouble.IsZero() {
 		t.trouble = time.Now()
 	}
-	if k.cfg.OnPoison == Skip && time.Since(t.trouble) > k.cfg.Topics.Wait {
+	if k.givesUp(t) && time.Since(t.trouble) > k.cfg.Topics.Wait {
 		k.abandon(t, what)
 	}
 }

@@ -70,6 +70,7 @@ func (s *session) gatherAll(l *leader) (all []parcel) {
 				s.t.Fatal(err)
 			}
 		}
+		l.inFlight += len(parcels) - 1
 		all = append(all, parcels...)
 	}
 }

@@ -10,12 +10,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// hates answers every batch that holds a record whose key is bad with code. Where named is set it names the record
+// hates answers every batch for topic a that holds a record whose key is bad with code. Where named is set it names the record
 // (record_errors), else it refuses the batch.
 func (c *cluster) hates(bad string, code int16, named bool) {
 	c.ControlKey(int16(kmsg.Produce), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		req := kreq.(*kmsg.ProduceRequest)
+		if req.Topics[0].Topic != "a" {
+			return nil, nil, false
+		}
 		part := req.Topics[0].Partitions[0]
 		var b kmsg.RecordBatch
 		if err := b.ReadFrom(part.Records); err != nil {
@@ -65,10 +68,10 @@ func TestOneBadRecordAmongAThousand(t *testing.T) {
 		{"invalid", 87, false},
 		{"invalid and named", 87, true},
 	} {
-		for _, policy := range []Policy{Stop, Skip} {
+		for _, policy := range []Policy{Stop, Skip, DeadLetter} {
 			t.Run(c.name+", "+string(policy), func(t *testing.T) {
 				t.Parallel()
-				kafka := newCluster(t, kfake.SeedTopics(1, "a"))
+				kafka := newCluster(t, kfake.SeedTopics(1, "a", "outrider.dead-letter"))
 				kafka.hates("key-777", c.code, c.named)
 				s := startSession(t, kafka, func(cfg *Config) { cfg.OnPoison = policy })
 				for range 10 {
@@ -76,9 +79,12 @@ func TestOneBadRecordAmongAThousand(t *testing.T) {
 				}
 				s.Begin()
 				s.End()
-				if policy == Skip {
+				if policy != Stop {
 					s.drain()
 					s.checkDelivered("a", bad)
+					if letters := kafka.read("outrider.dead-letter")[0]; len(letters) != map[Policy]int{DeadLetter: 1}[policy] {
+						t.Errorf("%d dead letters", len(letters))
+					}
 					if n := s.cfg.Stats.Poison(); n != 1 || len(s.logs.with(`"id":"777"`)) != 1 {
 						t.Errorf("%d poison events are counted, logged: %q", n, s.logs.with("777"))
 					}

@@ -58,6 +58,10 @@ type batch struct {
 	inFlight bool
 	acked    bool
 	unsure   bool // an attempt went wrong after which the broker may have it all the same
+
+	then    []func() // to be called when it is acked
+	standIn bool     // it has no records, and keeps the place of dead letters
+	letters int      // of which so many are not acked
 }
 
 // refusal is a broker's answer that blames records.
@@ -83,6 +87,13 @@ func (b *batch) count() int {
 	return b.builder.Count()
 }
 
+// done tells those who wait for the batch's ack.
+func (b *batch) done() {
+	for _, then := range b.then {
+		then()
+	}
+}
+
 // maxTimestamp is the stamp by which a broker ages its memory of a producer, in ms.
 func (b *batch) maxTimestamp() int64 {
 	if b.sealed {
@@ -99,15 +110,17 @@ func newQueue(t *topic, partition int32) *queue {
 
 func (q *queue) empty() bool { return q.open.count() == 0 && len(q.batches) == 0 }
 
-// oldest is the smallest unacked number; math.MaxUint64 when there is none.
+// oldest is the smallest unacked number; math.MaxUint64 when there is none. Dead letters come out of turn, so every batch
+// is asked.
 func (q *queue) oldest() uint64 {
-	switch {
-	case len(q.batches) > 0:
-		return q.batches[0].first
-	case q.open.count() > 0:
-		return q.open.first
+	oldest := uint64(math.MaxUint64)
+	for _, b := range q.batches {
+		oldest = min(oldest, b.first)
 	}
-	return math.MaxUint64
+	if q.open.count() > 0 {
+		oldest = min(oldest, q.open.first)
+	}
+	return oldest
 }
 
 // close ends the open batch: it gets its sequence numbers, and later rows go into a new one.
@@ -130,7 +143,10 @@ func (q *queue) next(now time.Time, flush bool) *batch {
 	// Counted from the first unacked batch on, also over acked ones: a broker forgets a batch after the fifth behind it,
 	// and then takes its repetition for a gap.
 	for _, b := range q.batches[:min(len(q.batches), maxInFlight)] {
-		if !b.inFlight && !b.acked {
+		switch {
+		case b.standIn && !b.acked:
+			return nil // nothing passes it
+		case !b.inFlight && !b.acked:
 			return b
 		}
 	}

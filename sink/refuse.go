@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ type Poison struct {
 	Position, ID string
 	// Reason says why. It never holds a payload.
 	Reason string
+
+	topic string // where it was to go, as far as that is known
 }
 
 func (p *Poison) Error() string {
@@ -26,36 +29,46 @@ func (p *Poison) Error() string {
 }
 
 // Blocked gives what only a person can judge: the case in a word, what was seen, what to do, and what may be decided.
-func (p *Poison) Blocked() (verdict, reason, advice, option string) {
-	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic and start the relay again, or set outbox.on_poison: skip; or leave this one event out", "skip"
+func (p *Poison) Blocked() (verdict, reason, advice string, options []string) {
+	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic and start the relay again, or set outbox.on_poison: dead_letter or skip; or send this one event to the dead-letter topic or leave it out", []string{"dead-letter", "skip"}
 }
 
 // At is the event's position, as a decision names it.
 func (p *Poison) At() string { return p.Position }
 
-// poisoned lets policy decide about a row that could not be routed.
-func (k *Kafka) poisoned(e *decoder.Event, why *unroutable) error {
+// poisoned lets policy decide about a row that could not be routed. taken says that a dead letter of it is on its way.
+func (k *Kafka) poisoned(e *decoder.Event, number uint64, why *unroutable) (taken bool, err error) {
 	p := &Poison{Where: source(e), Position: e.Position.String(), Reason: why.reason}
 	if id, err := k.router.eventID(e); err == nil {
 		p.ID = string(id)
 	}
-	return k.decide(p)
+	switch k.judge(p) {
+	case Stop:
+		return false, p
+	case DeadLetter:
+		return true, k.buryUnroutable(e, number, p)
+	}
+	return false, nil
 }
 
-// decide is the policy: nil when the event is left out, which is never silent; p itself when the relay has to stop. An event
-// that a person has decided to leave out is left out under any policy.
-func (k *Kafka) decide(p *Poison) error {
+// judge is the policy about a poison event: what a person has decided about it comes first. What
+// Stop means is told by the verdict, the rest here.
+func (k *Kafka) judge(p *Poison) Policy {
 	policy := k.cfg.OnPoison
-	if p.Position == k.cfg.SkipPosition {
-		policy = Skip
+	if p.Position != "" && p.Position == k.cfg.Decided.Position {
+		policy = k.cfg.Decided.Policy
 	}
 	k.cfg.Stats.poisoned(policy)
 	if policy == Stop {
-		return p
+		return policy
 	}
-	k.cfg.Log.Error().Str("position", p.Position).Str("id", p.ID).Str("where", p.Where).Str("reason", p.Reason).
-		Msg("event left out, as was decided: it is not on Kafka")
-	return nil
+	said := k.cfg.Log.Error().Str("position", p.Position).Str("id", p.ID).Str("where", p.Where).Str("reason", p.Reason)
+	if policy == DeadLetter {
+		said.Str("topic", k.cfg.DeadLetter).Msg("event goes to the dead-letter topic")
+	} else {
+		said.Msg("event left out, as was decided: it is not on Kafka")
+	}
+	return policy
 }
 
 // refuse notes that the broker blames records of b. Nothing is decided while batches behind it are unanswered.
@@ -88,7 +101,7 @@ func (k *Kafka) whenQuiet(q *queue, now time.Time) {
 		k.divide(q, refused)
 	case refused != nil:
 		// One before it failed too: both are sent again first.
-	case k.cfg.OnPoison == Skip && !q.barred.IsZero() && now.Sub(q.barred) > k.cfg.Topics.Wait:
+	case k.givesUp(q.topic) && !q.barred.IsZero() && now.Sub(q.barred) > k.cfg.Topics.Wait:
 		k.abandonQueue(q)
 	}
 }
@@ -97,7 +110,7 @@ func (k *Kafka) whenQuiet(q *queue, now time.Time) {
 // it cannot be known the session ends: a batch under numbers that the broker has seen would be lost, and acked.
 func (k *Kafka) certain(q *queue) bool {
 	for i, b := range q.batches {
-		if b.acked || i == 0 && b.unsure {
+		if b.acked && !b.standIn || i == 0 && b.unsure {
 			k.failLocked(fmt.Errorf("%s refuses a batch, and may hold it or one behind it all the same; the session starts over", q))
 			return false
 		}
@@ -118,7 +131,8 @@ func (k *Kafka) divide(q *queue, r *refusal) {
 	}
 	seq := r.batch.seq
 	if parts == nil {
-		if !k.condemn(q, r) {
+		if parts, err = k.condemn(q, r); err != nil {
+			k.failLocked(err)
 			return
 		}
 	} else if r.code == codeMessageTooLarge || r.code == codeRecordListTooLarge {
@@ -131,6 +145,7 @@ func (k *Kafka) divide(q *queue, r *refusal) {
 	k.buffers.put(r.batch.memory())
 	q.batches = append(parts, q.batches[1:]...)
 	q.renumber(seq)
+	k.checkIdle()
 	if k.room.Signal(); q.leader != nil {
 		q.leader.wakeUp()
 	}
@@ -164,23 +179,34 @@ func (b *batch) divide(named int) ([]*batch, error) {
 		rest, done = tail, cut
 	}
 	add(rest)
+	parts[len(parts)-1].then = b.then // acked last
 	return parts, nil
 }
 
-// condemn lets policy decide about the one record of a refused batch. It reports whether the queue goes on without it.
-func (k *Kafka) condemn(q *queue, r *refusal) bool {
-	p := &Poison{Where: "partition " + q.String(), Reason: (&answerError{r.code, r.message}).Error()}
-	if err := r.batch.wire.Records(func(_ int, rec record.Record) bool { p.identify(rec); return false }); err != nil {
-		k.failLocked(err)
-		return false
+// condemn lets policy decide about the one record of a refused batch, and gives what takes its place.
+func (k *Kafka) condemn(q *queue, r *refusal) (instead []*batch, err error) {
+	if q.topic.deadLetter && (r.code == codeMessageTooLarge || r.code == codeRecordListTooLarge) {
+		if shorter, err := shorten(r.batch, k.cfg.Compression); err != nil || shorter != nil {
+			return []*batch{shorter}, err
+		}
 	}
-	if err := k.decide(p); err != nil {
-		k.failLocked(err)
+	p := &Poison{Where: "partition " + q.String(), Reason: (&answerError{r.code, r.message}).Error(), topic: q.topic.name}
+	readErr := r.batch.wire.Records(func(_ int, rec record.Record) bool {
+		p.identify(rec)
+		switch policy := k.judge(p); {
+		case policy == Stop, policy == DeadLetter && q.topic.deadLetter:
+			err = p
+		case policy == DeadLetter:
+			b := standIn(heldRow{number: r.batch.first, commit: r.batch.oldest})
+			k.buryAt(q, b, &rec, p)
+			instead = append(instead, b)
+		default:
+			k.records--
+			r.batch.done()
+		}
 		return false
-	}
-	k.records--
-	k.checkIdle()
-	return true
+	})
+	return instead, cmp.Or(err, readErr)
 }
 
 // identify takes position and id from a record's headers: the first id, for a row may bring a header of that name.

@@ -49,7 +49,7 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 // topicRetry is the pace at which a topic that is unknown or forbidden is tried again: somebody has to mend it.
 const topicRetry = 2 * time.Second
 
-// acked marks b as delivered, and lets go of everything that is delivered in order.
+// acked marks b as delivered.
 func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	b.acked, b.offset = true, offset
 	q.proven = true
@@ -58,8 +58,17 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 	q.retryAt, q.barred = time.Time{}, time.Time{}
 	k.troubles.clear(q.String())
 	failpoint("batch acked")
+	k.letGo(q)
+}
+
+// letGo lets go of what is delivered in order.
+func (k *Kafka) letGo(q *queue) {
 	for len(q.batches) > 0 && q.batches[0].acked {
 		b := q.batches[0]
+		if b.standIn {
+			q.batches = q.batches[1:]
+			continue
+		}
 		if b.offset >= 0 && b.offset <= q.lastOffset {
 			k.failLocked(k.shrunk(q, b.offset))
 			return
@@ -70,6 +79,7 @@ func (k *Kafka) acked(q *queue, b *batch, offset int64) {
 		q.batches = q.batches[1:]
 		k.cfg.Stats.acked(q.topic.name, b.count(), b.wire.Len(), b.oldest)
 		k.release(b)
+		b.done()
 		failpoint("batch let go")
 	}
 	k.regrow(q.topic)

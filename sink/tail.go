@@ -144,8 +144,8 @@ type Verdict struct {
 }
 
 // Blocked gives what only a person can judge: the case in a word or two, what was seen, and what to do.
-func (v *Verdict) Blocked() (verdict, reason, advice, option string) {
-	return v.Name, v.Reason, v.Advice, v.Option
+func (v *Verdict) Blocked() (verdict, reason, advice string, options []string) {
+	return v.Name, v.Reason, v.Advice, []string{v.Option}
 }
 
 func (v *Verdict) Error() string { return v.Name + ": " + v.Reason + ". " + v.Advice }

@@ -21,25 +21,30 @@ type topic struct {
 	sticky     int32     // partition of rows without a key, until its batch is closed
 	trouble    time.Time // since when it has been unknown or forbidden; zero when it is neither
 	refused    string    // why it could not be created when that was tried last
+	deadLetter bool      // it is the topic of the dead letters, and no row is routed to it
+	letters    int       // rows of its lobby that became dead letters and are not acked: no later row passes them
 }
 
 // heldBatch is a batch in the lobby: with what its rows need to be queued.
 type heldBatch struct {
 	builder record.Builder
 	rows    []heldRow
+	first   uint64 // the smallest of their numbers
 }
 
+// heldRow is what a record's bytes do not say of it.
 type heldRow struct {
 	number    uint64
-	partition int32
+	partition int32 // -1: by the key
 	commit    time.Time
+	then      func() // to be called when it is acked; nil for all but dead letters
 }
 
 // pick gives the queue for a row, or nil for the lobby. ok is false for a partition that the topic does not have.
 func (t *topic) pick(key []byte, partition int32) (q *queue, ok bool) {
 	n := int32(len(t.queues))
 	switch {
-	case n == 0 || t.grown > 0:
+	case !t.usable():
 		return nil, true
 	case partition >= n:
 		return nil, false
@@ -56,11 +61,14 @@ func (t *topic) pick(key []byte, partition int32) (q *queue, ok bool) {
 	return t.queues[t.sticky], true
 }
 
+// usable says whether rows may go into the queues; else they wait in the lobby.
+func (t *topic) usable() bool { return len(t.queues) > 0 && t.grown == 0 && t.letters == 0 }
+
 // oldest is the smallest number in any queue or in the lobby.
 func (t *topic) oldest() uint64 {
 	oldest := uint64(math.MaxUint64)
-	if len(t.lobby) > 0 {
-		oldest = t.lobby[0].rows[0].number
+	for i := range t.lobby {
+		oldest = min(oldest, t.lobby[i].first)
 	}
 	for _, q := range t.queues {
 		oldest = min(oldest, q.oldest())

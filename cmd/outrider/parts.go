@@ -46,7 +46,11 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 			MaxRetainedWAL: int64(s.Postgres.MaxRetainedWAL),
 		},
 		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
-			cfg.SkipPosition = ledger.SkipPosition()
+			position, deadLetter := ledger.Decided()
+			cfg.Decided = sink.Decided{Position: position, Policy: sink.Skip}
+			if deadLetter {
+				cfg.Decided.Policy = sink.DeadLetter
+			}
 			if s.Kafka.Delivery == cdc.ExactlyOnce {
 				cfg.Ledger = ledger
 			}
@@ -102,9 +106,10 @@ func sinkConfig(s *config.Settings, stats *sink.Stats, log zerolog.Logger) (sink
 			OmitPosition:        !s.Outbox.PositionHeader,
 			NullPayloadIsPoison: !s.Outbox.TombstoneOnNull,
 		},
-		OnPoison: sink.Policy(s.Outbox.OnPoison),
-		Stats:    stats,
-		Log:      log,
+		OnPoison:   sink.Policy(s.Outbox.OnPoison),
+		DeadLetter: s.Outbox.DeadLetter.Topic,
+		Stats:      stats,
+		Log:        log,
 	}, nil
 }
 

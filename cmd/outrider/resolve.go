@@ -42,7 +42,8 @@ within seconds, once, and goes on.`,
 	flags.Bool("accept-new-cluster", false, "go on with another database or Kafka cluster")
 	flags.String("restart-at", "", "go on at `LSN`, not below the slot")
 	flags.String("skip", "", "leave out the event at `POSITION`, as timeline:LSN:ordinal")
-	cmd.MarkFlagsMutuallyExclusive("accept-loss", "accept-repeats", "accept-new-cluster", "restart-at", "skip")
+	flags.String("dead-letter", "", "send the event at `POSITION` to outbox.dead_letter.topic")
+	cmd.MarkFlagsMutuallyExclusive("accept-loss", "accept-repeats", "accept-new-cluster", "restart-at", "skip", "dead-letter")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		settings, err := loadSettings(cmd)
 		if err != nil {
@@ -70,11 +71,13 @@ func decisionOf(flags *pflag.FlagSet) (*checkpoint.Decision, error) {
 		}
 		return &checkpoint.Decision{Action: checkpoint.RestartAt, LSN: at}, err
 	}
-	if at, err := flags.GetString("skip"); err != nil || at != "" {
-		if _, err := decoder.ParsePosition(at); err != nil {
-			return nil, fmt.Errorf("--skip %s: %w", at, err)
+	for _, action := range []checkpoint.Action{checkpoint.SkipEvent, checkpoint.DeadLetterEvent} {
+		if at, err := flags.GetString(string(action)); err != nil || at != "" {
+			if _, err := decoder.ParsePosition(at); err != nil {
+				return nil, fmt.Errorf("--%s %s: %w", action, at, err)
+			}
+			return &checkpoint.Decision{Action: action, Position: at}, err
 		}
-		return &checkpoint.Decision{Action: checkpoint.SkipEvent, Position: at}, err
 	}
 	return nil, nil
 }
