@@ -199,7 +199,7 @@ func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOption
 		"transaction.state.log.replication.factor": replicas, "transaction.state.log.min.isr": "1", "transaction.state.log.num.partitions": "3",
 		"default.replication.factor": replicas, "min.insync.replicas": "1", "num.network.threads": "2", "num.io.threads": "4",
 		"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500", "replica.lag.time.max.ms": "3000",
-		"controlled.shutdown.enable": "false", "log.cleaner.dedupe.buffer.size": "4194304",
+		"controlled.shutdown.enable": "false", "log.cleaner.dedupe.buffer.size": "4194304", "log.cleaner.backoff.ms": "500",
 	}
 	if n.ID == 1 {
 		settings["process.roles"] = "broker,controller"
