@@ -48,8 +48,8 @@ type session struct {
 	// The reader's.
 	decoder        decoder.Decoder
 	notNull        map[column]bool // of the published tables, when the session began
-	start          lsn    // the checkpoint: transactions that committed below it are skipped
-	next           uint64 // number of the next event
+	start          lsn             // the checkpoint: transactions that committed below it are skipped
+	next           uint64          // number of the next event
 	inTransaction  bool
 	skipping       bool
 	receiveTimeout time.Duration

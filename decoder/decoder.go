@@ -19,6 +19,9 @@ type Decoder struct {
 	TimelineOf func(pglogrepl.LSN) uint32
 	// Prefixes of the transactional logical messages that are events.
 	Prefixes []string
+	// Describe, where it is not nil, completes a relation by what the stream does not tell, before its first row: Foreign, and
+	// NotNull of its columns.
+	Describe func(*Relation)
 
 	// Event is the last event, valid after KindEvent until the next Decode. After KindBegin its Position and CommitTime are
 	// those of the transaction's first event.
@@ -37,6 +40,7 @@ type Decoder struct {
 
 // Ignored counts what an outbox should not see: applications insert into it, and no more.
 type Ignored struct {
+	Inserts   uint64 // rows of foreign relations
 	Updates   uint64 // rows
 	Deletes   uint64 // rows
 	Truncates uint64 // messages, each of one table or more
@@ -160,6 +164,9 @@ func (d *Decoder) relation(c *cursor) {
 	}
 	if d.relations == nil {
 		d.relations = make(map[uint32]*Relation)
+	}
+	if d.Describe != nil {
+		d.Describe(r)
 	}
 	d.relations[r.ID] = r
 }

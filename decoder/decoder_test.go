@@ -104,6 +104,28 @@ func TestRelationIsKeptUntilDescribedAnew(t *testing.T) {
 	}
 }
 
+// Whether a table is wanted is a setting, and a position must mean the same under any settings.
+func TestRowsOfForeignTablesAreCountedButAreNoEvents(t *testing.T) {
+	d := newDecoder()
+	d.Describe = func(r *Relation) {
+		r.Foreign = r.String() == "public.audit"
+		r.Columns[0].NotNull = true
+	}
+	decode(t, d, begin(0xA00), relation(1, "audit", "id"), relation(2, "outbox", "id"))
+	for range 2 {
+		if kind, err := d.Decode(0x1000, insert(1, "1")); kind != KindOther || err != nil {
+			t.Fatalf("kind %d, error %v, for a row of a foreign table", kind, err)
+		}
+	}
+	e := decodeEvent(t, d, insert(2, "1"))
+	if want := (Position{Timeline: 3, LSN: 0xA00, Ordinal: 2}); e.Position != want || !e.Relation.Columns[0].NotNull {
+		t.Errorf("position %v, want %v; relation %+v", e.Position, want, e.Relation)
+	}
+	if want := (Ignored{Inserts: 2}); d.Ignored != want {
+		t.Errorf("ignored %+v, want %+v", d.Ignored, want)
+	}
+}
+
 func TestOrdinalCountsInsertsAndWantedMessagesOnly(t *testing.T) {
 	d := newDecoder("orders", "audit")
 	update := encode(&pglogrepl.UpdateMessage{RelationID: 1, OldTupleType: 'K', OldTuple: tuple("1", "NULL"), NewTuple: tuple("2", "UNCHANGED")})

@@ -8,6 +8,7 @@ type Relation struct {
 	Namespace string // the schema; empty for pg_catalog
 	Name      string
 	Columns   []Column // the published ones, in the table's order
+	Foreign   bool     // its rows are no events: published, and not meant for us
 }
 
 // Column is a column of a Relation.
@@ -16,6 +17,7 @@ type Column struct {
 	Type     uint32 // OID of the type
 	Modifier int32  // atttypmod; -1 for none
 	Key      bool   // part of the replica identity
+	NotNull  bool   // takes no NULL; false where that is not known
 }
 
 // String gives schema.table as an operator would type it: quoted where it holds more than lower-case letters, digits and

@@ -17,7 +17,12 @@ func (d *Decoder) insert(c *cursor) Kind {
 			return KindOther
 		}
 	}
+	// Counted before it is left out: other settings must not give other positions.
 	d.place()
+	if r.Foreign {
+		d.Ignored.Inserts++
+		return KindOther
+	}
 	d.Event.Relation = r
 	d.Event.Prefix, d.Event.Content = "", nil
 	return KindEvent
