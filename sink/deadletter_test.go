@@ -136,28 +136,77 @@ func TestUnroutableRowHoldsThePlaceThatItWouldHaveHad(t *testing.T) {
 	s.allAcked()
 }
 
-// The checkpoint must not pass a dead letter that is appended behind one with a larger number.
+// The checkpoint must not pass a dead letter that is appended behind one with a larger number, in its batch or in the next.
 func TestDeadLettersComeOutOfTurn(t *testing.T) {
-	s, l := withLetters(t, 1)
-	for range 3 {
+	for _, batches := range []int{1, 2} {
+		s, l := withLetters(t, 1)
+		for range 3 {
+			s.append("later", 0, 10)
+		}
+		s.append("a", 7, 10) // no such partition
+		if batches == 2 {
+			s.topics[letters].queues[0].close()
+		}
+		s.expectOldest(0)
+		later := s.topics["later"]
+		later.trouble = time.Now().Add(-time.Hour)
+		s.mu.Lock()
+		s.withoutTopic(later, codeUnknownTopic)
+		s.mu.Unlock()
+		s.expectOldest(0)
 		s.append("later", 0, 10)
+		s.addQueues(later, 1)
+		s.follow(later.queues[0], l)
+		later.queues[0].proven = true
+		s.append("later", 0, 10)
+		for _, rows := range map[int][]string{1: {"3 0 1 2"}, 2: {"3", "0 1 2"}}[batches] {
+			s.expectOldest(0)
+			s.expect(l, letters, rows)
+		}
+		s.expectOldest(4)
+		s.expect(l, "later", "4 5")
+		s.allAcked()
 	}
-	s.append("a", 7, 10) // no such partition
-	s.expectOldest(0)
-	later := s.topics["later"]
-	later.trouble = time.Now().Add(-time.Hour)
-	s.mu.Lock()
-	s.withoutTopic(later, codeUnknownTopic)
-	s.mu.Unlock()
-	s.expectOldest(0)
-	s.append("later", 0, 10)
-	s.addQueues(later, 1)
-	s.follow(later.queues[0], l)
-	later.queues[0].proven = true
-	s.append("later", 0, 10)
-	s.expect(l, letters, "3 0 1 2")
-	s.expectOldest(4)
-	s.expect(l, "later", "4 5")
+}
+
+// The letter's ack may come before that of a batch ahead of its place, and that batch may be refused: nothing is unsure.
+func TestPlaceOfADeadLetterIsNoAckedBatch(t *testing.T) {
+	s, l := withLetters(t, 1)
+	s.batch("a", 0, 1, 10)
+	_, ahead := s.sentTo(l, "a")
+	s.Begin()
+	e := event(withHeaders, "1", "a", "0", "k", "1 payload", "[]")
+	e.CommitTime, e.Position = time.Now(), decoder.Position{Timeline: 1, LSN: 100, Ordinal: 1}
+	if err := s.give("a", 0, e); err != nil {
+		t.Fatal(err)
+	}
+	s.End()
+	l.inFlight = 0 // a letter waits for no other request
+	s.expect(l, letters, "1")
+	l.inFlight = 1
+	s.answer(l, ahead[0], 10)
+	s.expect(l, letters, "0")
+	s.allAcked()
+}
+
+// A batch of letters that is taken apart must not release a place before the last of them is acked, nor forget one.
+func TestDividedLettersReleaseTheirPlaces(t *testing.T) {
+	s, l := withLetters(t, 2)
+	s.batch("a", 0, 1, 10)
+	s.batch("a", 1, 1, 10)
+	_, sent := s.sentTo(l, "a")
+	for _, p := range sent {
+		s.answer(l, p, 10)
+	}
+	s.batch("a", 0, 1, 10)
+	s.batch("a", 1, 1, 10)
+	rows, sent := s.sentTo(l, letters)
+	if len(sent) != 1 || len(rows) != 2 {
+		t.Fatalf("rows %s are sent in %d batches", rows, len(sent))
+	}
+	s.answer(l, sent[0], 10)
+	s.expect(l, letters, "0 1")
+	s.expect(l, "a", "2 3")
 	s.allAcked()
 }
 
@@ -288,6 +337,17 @@ func TestADecisionOverridesThePolicyForOneEvent(t *testing.T) {
 		if err := s.tryAppend("a", 9, 10); !errors.As(err, new(*Poison)) {
 			t.Errorf("the next one under %s: %v", decided, err)
 		}
+	}
+}
+
+// Without position headers a refused record has no position, and no decision is about it.
+func TestADecisionThatIsNoneIsAboutNoEvent(t *testing.T) {
+	s, l := withLetters(t, 1, func(cfg *Config) { cfg.OnPoison, cfg.Routing.OmitPosition = Stop, true })
+	s.append("a", 0, 10)
+	_, sent := s.sentTo(l, "a")
+	s.answer(l, sent[0], 87)
+	if !errors.As(s.err, new(*Poison)) {
+		t.Errorf("the session ends with %v", s.err)
 	}
 }
 
