@@ -19,8 +19,6 @@ func (l *loader) checkBuilt() {
 		{"outbox.value", o.Value != "verbatim", o.Value + " is not built yet in this version: use verbatim"},
 		{"outbox.compat", o.Compat != "none", o.Compat + " is not built yet in this version: use none"},
 		{"outbox.logical_messages.prefixes", len(o.LogicalMessages.Prefixes) > 0, "logical messages are not built yet in this version: use a table"},
-		{"outbox.on_poison", o.OnPoison == "dead_letter", "dead_letter is not built yet in this version: use stop or skip"},
-		{"outbox.dead_letter.topic", o.DeadLetter.Topic != defaults().Outbox.DeadLetter.Topic, "not built yet in this version: outbox.on_poison is stop or skip"},
 		{"outbox.retention", o.Retention != 0, "not built yet in this version: use 0 and delete old rows yourself"},
 		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
 	} {

@@ -131,8 +131,6 @@ func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 		{"OUTBOX_VALUE=json", "outbox.value: json is not built yet in this version: use verbatim"},
 		{"OUTBOX_COMPAT=debezium", "outbox.compat: debezium is not built yet in this version: use none"},
 		{"OUTBOX_LOGICAL_MESSAGES_PREFIXES=p", "outbox.logical_messages.prefixes: logical messages are not built yet in this version: use a table"},
-		{"OUTBOX_ON_POISON=dead_letter", "outbox.on_poison: dead_letter is not built yet in this version: use stop or skip"},
-		{"OUTBOX_DEAD_LETTER_TOPIC=x", "outbox.dead_letter.topic: not built yet in this version: outbox.on_poison is stop or skip"},
 		{"OUTBOX_RETENTION=24h", "outbox.retention: not built yet in this version: use 0 and delete old rows yourself"},
 		{"START_FROM=beginning", "start_from: beginning is not built yet in this version: use slot"},
 	} {
