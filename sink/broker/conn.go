@@ -23,6 +23,8 @@ const DefaultTimeout = 30 * time.Second
 
 // Config is how brokers are dialled. The zero value is a plaintext connection.
 type Config struct {
+	// Dial, when not nil, opens the connections instead of a net.Dialer. ctx ends with Timeout.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// ClientID is the name that brokers log, and count quotas by.
 	ClientID string
 	// TLS, when not nil, gives the client's configuration. It is called at every dial, so that certificates can be

@@ -18,8 +18,13 @@ import (
 func Dial(ctx context.Context, addr string, cfg *Config) (*Conn, error) {
 	c := &Conn{addr: addr, clientID: cfg.ClientID, timeout: cfg.timeout(), done: make(chan struct{})}
 	deadline := time.Now().Add(c.timeout)
-	dialer := net.Dialer{Deadline: deadline}
-	socket, err := dialer.DialContext(ctx, "tcp", addr)
+	dial := cfg.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	dialing, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	socket, err := dial(dialing, "tcp", addr)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, interrupted(ctx, addr)

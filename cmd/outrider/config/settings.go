@@ -127,8 +127,9 @@ func defaults() *Settings {
 	return &Settings{
 		Postgres: Postgres{Publication: "outrider", Create: true, Failover: "auto"},
 		Kafka: Kafka{
-			SASL:             SASL{Mechanism: "none"},
-			Delivery:         "exactly-once",
+			SASL: SASL{Mechanism: "none"},
+			// The weaker promise, for as long as the stronger one is not built: see notBuilt.
+			Delivery:         "at-least-once",
 			Compression:      "none",
 			BatchBytes:       1 << 20,
 			MaxInFlightBytes: 16 << 20,
