@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"net"
 	"strings"
 	"time"
 
@@ -44,6 +45,8 @@ type Postgres struct {
 	URL string
 	// Password, when not nil, overrides the URL's password; it is asked at every dial.
 	Password func() (string, error)
+	// Dial, when not nil, opens the connections instead of a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Publication and Slot name what to stream from.
 	Publication, Slot string
 	// Create makes a missing publication and slot, at the very first start only: later it would be a silent gap.

@@ -48,6 +48,9 @@ func dialControl(ctx context.Context, pg *Postgres) (*pgx.Conn, error) {
 func (pg *Postgres) session(cfg *pgconn.Config) error {
 	maps.Copy(cfg.RuntimeParams, sessionParameters)
 	cfg.RuntimeParams["application_name"] = cmp.Or(cfg.RuntimeParams["application_name"], pg.applicationName())
+	if pg.Dial != nil {
+		cfg.DialFunc = pg.Dial
+	}
 	if pg.Password != nil {
 		password, err := pg.Password()
 		if err != nil {
