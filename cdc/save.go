@@ -52,8 +52,12 @@ func (s *session) save(ctx context.Context) error {
 
 // ask uses the control connection, one caller at a time and in bounded time.
 func (s *session) ask(ctx context.Context, f func(context.Context) error) error {
-	s.storing.Lock()
-	defer s.storing.Unlock()
+	select {
+	case s.storing <- struct{}{}:
+		defer func() { <-s.storing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	return f(ctx)

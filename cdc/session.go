@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,10 +24,10 @@ type session struct {
 	log   zerolog.Logger
 	beats *beats
 
-	control *pgx.Conn  // saves; used by the start-up steps, and from save's start on through ask alone
-	storing sync.Mutex // held by ask
-	ears    *pgx.Conn  // only listens, so that a shutdown of the server is seen at once
-	repl    *replConn  // read half: read; write half: report
+	control *pgx.Conn     // saves; used by the start-up steps, and from save's start on through ask alone
+	storing chan struct{} // holds a token while ask uses control: a wait that ends with its ctx, unlike a mutex's
+	ears    *pgx.Conn     // only listens, so that a shutdown of the server is seen at once
+	repl    *replConn     // read half: read; write half: report
 
 	facts   facts
 	created bool // the slot is new
@@ -82,6 +81,7 @@ var errStandby = errors.New("another relay owns the slot")
 func (r *Relay) runSession(ctx context.Context) (err error) {
 	s := &session{
 		relay: r, cfg: &r.cfg, log: r.cfg.Log, beats: &r.beats,
+		storing:   make(chan struct{}, 1),
 		reportNow: make(chan struct{}, 1), saveNow: make(chan struct{}, 1), saved: make(chan struct{}, 1),
 		goodbye: make(chan struct{}), reportDone: make(chan struct{}),
 		readerDone: make(chan struct{}), saverDone: make(chan struct{}), saverStop: make(chan struct{}),
