@@ -24,6 +24,8 @@ var arrows = map[string][]string{
 		kafkaGo, "github.com/jackc/pglogrepl", "github.com/buger/jsonparser", "github.com/klauspost/compress", "github.com/pierrec/lz4/v4",
 		"github.com/cenkalti/backoff/v5", "github.com/prometheus/client_golang", "github.com/rs/zerolog", "golang.org/x/sync",
 	},
+	// What applications import: nothing of the relay comes along.
+	"sink/inbox": {"github.com/jackc/pgx/v5"},
 	"cdc": {
 		"decoder", "checkpoint", "migrations",
 		"github.com/jackc/pglogrepl", "github.com/jackc/pgx/v5", "github.com/cenkalti/backoff/v5", "github.com/rs/zerolog", "golang.org/x/sync",
@@ -35,9 +37,9 @@ var arrows = map[string][]string{
 // kafkaGo is the relay's Kafka client. It ends at sink; tests use another one, which cannot share its mistakes.
 const kafkaGo = "github.com/segmentio/kafka-go"
 
-// unlinked is what the relay's binary must not carry: the servers and clients of the tests and the demo.
+// unlinked is what the relay's binary must not carry: the servers and clients of the tests and the demo, and what is for consumers.
 var unlinked = []string{
-	module + "/test", module + "/cmd/demo",
+	module + "/test", module + "/cmd/demo", module + "/sink/inbox",
 	"github.com/fergusstrange/embedded-postgres", "github.com/lib/pq", "github.com/twmb/franz-go",
 }
 
@@ -72,11 +74,15 @@ func goList(t *testing.T, args ...string) []goPackage {
 	}
 }
 
-// part is the folder at the root that a package lies in; empty where it is none of ours.
+// part is the folder at the root that a package lies in, or the folder below it that has arrows of its own; empty where it
+// is none of ours.
 func part(importPath string) string {
 	inside, ours := strings.CutPrefix(importPath, module+"/")
 	if !ours {
 		return ""
+	}
+	if _, own := arrows[inside]; own {
+		return inside
 	}
 	first, _, _ := strings.Cut(inside, "/")
 	return first
