@@ -1,0 +1,186 @@
+package simulation
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// weather says how often, in a thousand, brokers do what clients fear. The nemesis changes it; zero is fair weather.
+type weather struct {
+	lostRequest, lostAnswer  int // the connection ends before a produce request is handled, after it
+	notEnough, notEnoughLate int // NOT_ENOUGH_REPLICAS, before and after a batch was appended
+	timedOut                 int // REQUEST_TIMED_OUT after a batch was appended
+	loading                  int // the coordinator is loading
+	slow                     int // a request takes up to a second
+}
+
+// cluster is a Kafka cluster: brokers, partitions, and one coordinator of transactions.
+type cluster struct {
+	id         string
+	expiration time.Duration // producer.id.expiration.ms
+	// took is told of each batch that is appended.
+	took func(p *partition, b batch)
+
+	mu         sync.Mutex
+	rng        *rand.Rand
+	up         []bool // by broker id, from 1
+	partitions map[place]*partition
+	topics     map[string]int32 // partition counts
+	txns       coordinator
+	weather    weather
+	conns      map[int32][]conn
+}
+
+func newCluster(seed uint64, brokers int) *cluster {
+	k := &cluster{
+		id: "model", expiration: 24 * time.Hour, rng: random(seed, "cluster"), up: make([]bool, brokers+1),
+		partitions: make(map[place]*partition), topics: make(map[string]int32), conns: make(map[int32][]conn),
+		took: func(*partition, batch) {},
+	}
+	for i := range brokers {
+		k.up[i+1] = true
+	}
+	k.txns = coordinator{partitions: k.partitions, ids: make(map[string]*transaction), rng: random(seed, "coordinator"), locked: k.locked}
+	return k
+}
+
+func (k *cluster) locked(f func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f()
+}
+
+// create makes a topic. The cluster's lock is held.
+func (k *cluster) create(topic string, partitions int32) {
+	k.topics[topic] = partitions
+	for i := range partitions {
+		k.partitions[place{topic, i}] = &partition{topic: topic, id: i, leader: k.pick(), producers: make(map[int64]*producer)}
+	}
+}
+
+// pick gives a broker that is up; -1 when none is.
+func (k *cluster) pick() int32 {
+	var up []int32
+	for id := int32(1); int(id) < len(k.up); id++ {
+		if k.up[id] {
+			up = append(up, id)
+		}
+	}
+	if len(up) == 0 {
+		return -1
+	}
+	return up[k.rng.IntN(len(up))]
+}
+
+// sorted gives all partitions, in an order that does not change.
+func (k *cluster) sorted() []*partition {
+	all := make([]*partition, 0, len(k.partitions))
+	for _, p := range k.partitions {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *partition) int {
+		if a.topic != b.topic {
+			return slices.Compare([]byte(a.topic), []byte(b.topic))
+		}
+		return int(a.id - b.id)
+	})
+	return all
+}
+
+// stop takes a broker away; its partitions have no leader until they are elected elsewhere.
+func (k *cluster) stop(id int32) {
+	k.mu.Lock()
+	k.up[id] = false
+	conns := k.conns[id]
+	delete(k.conns, id)
+	for _, p := range k.sorted() {
+		if p.leader == id {
+			p.leader = -1
+			p.restart()
+		}
+	}
+	k.mu.Unlock()
+	for _, c := range conns {
+		c.cut([2]bool{true, true})
+	}
+}
+
+// start brings a broker back.
+func (k *cluster) start(id int32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.up[id] = true
+}
+
+// elect gives leaders to partitions that have none.
+func (k *cluster) elect() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.sorted() {
+		if p.leader < 0 {
+			p.leader = k.pick()
+			p.epoch++
+		}
+	}
+}
+
+// move gives a partition another leader, or none for the moment.
+func (k *cluster) move(to func(p *partition) int32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := k.sorted()
+	p := all[k.rng.IntN(len(all))]
+	p.leader = to(p)
+	p.epoch++
+}
+
+// home is the broker that the coordinator lives in.
+func (k *cluster) home() int32 {
+	for id := int32(1); int(id) < len(k.up); id++ {
+		if k.up[id] {
+			return id
+		}
+	}
+	return -1
+}
+
+func brokerAddr(id int32) string { return fmt.Sprintf("broker%d:9092", id) }
+
+// accept takes a connection to a broker.
+func (k *cluster) accept(c conn, id int32) (serve func(), up bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.up[id] {
+		return nil, false
+	}
+	k.conns[id] = append(slices.DeleteFunc(k.conns[id], func(c conn) bool { return c.dead() }), c)
+	b := &brokerConn{k: k, id: id, conn: c}
+	return b.serve, true
+}
+
+// chance is true so many times in a thousand. The cluster's lock is held.
+func (k *cluster) chance(n int) bool { return k.rng.IntN(1000) < n }
+
+// records reads the records of a batch that is not compressed.
+func (b *batch) records() ([]kmsg.Record, error) {
+	var all []kmsg.Record
+	rest := b.wire[recordsAt:]
+	for range b.count {
+		length, n := binary.Varint(rest)
+		if n <= 0 || length < 0 || int(length) > len(rest)-n {
+			return nil, fmt.Errorf("a record of %d bytes in a batch that has %d left", length, len(rest))
+		}
+		var r kmsg.Record
+		if err := r.ReadFrom(rest[:n+int(length)]); err != nil {
+			return nil, err
+		}
+		all, rest = append(all, r), rest[n+int(length):]
+	}
+	return all, nil
+}

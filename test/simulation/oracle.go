@@ -1,0 +1,132 @@
+package simulation
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/outrider-relay/outrider/cdc"
+)
+
+// oracle knows what was committed, and looks at what arrives in Kafka.
+type oracle struct {
+	w *world
+
+	mu        sync.Mutex
+	committed map[string]event
+	order     []*commit
+	safe      int            // of order: those before are known to be in Kafka
+	times     map[string]int // how often each event has arrived
+	newest    map[string]int // by key: the highest version that has arrived
+	versions  map[string]int // by key: of what was committed last
+}
+
+func newOracle(w *world) *oracle {
+	return &oracle{w: w, committed: make(map[string]event), times: make(map[string]int), newest: make(map[string]int), versions: make(map[string]int)}
+}
+
+// promise notes what a transaction is about to commit: from here on it may arrive.
+func (o *oracle) promise(changes []change) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range changes {
+		o.committed[c.id] = c.event
+	}
+}
+
+// commits notes that it is committed.
+func (o *oracle) commits(c *commit) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.order = append(o.order, c)
+}
+
+// took looks at a batch that was appended. The cluster's lock is held.
+func (o *oracle) took(p *partition, b batch) {
+	records, err := b.records()
+	if err != nil {
+		o.w.fail("%s/%d at %d: %v", p.topic, p.id, b.offset, err)
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, r := range records {
+		id := ""
+		for _, h := range r.Headers {
+			if h.Key == "id" {
+				id = string(h.Value)
+			}
+		}
+		o.arrived(fmt.Sprintf("%s/%d at %d (producer %d, epoch %d, sequence %d)", p.topic, p.id, b.offset+int64(i), b.producer, b.epoch, b.seq+int32(i)), p.topic, string(r.Key), id)
+	}
+}
+
+// arrived looks at one record.
+func (o *oracle) arrived(where, topic, key, id string) {
+	e, known := o.committed[id]
+	if !known {
+		o.w.fail("%s: event %q was never committed", where, id)
+		return
+	}
+	if topic != "outbox.event."+e.kind || key != e.key {
+		o.w.fail("%s: event %v has another topic or key (%s)", where, e, key)
+	}
+	o.times[id]++
+	if o.times[id] > 1 {
+		if o.w.plan.delivery == cdc.ExactlyOnce {
+			o.w.fail("%s: event %v is there %d times", where, e, o.times[id])
+		}
+		return
+	}
+	if last := o.newest[e.kind+e.key]; e.version != last+1 {
+		o.w.fail("%s: event %v comes after version %d", where, e, last)
+	}
+	o.newest[e.kind+e.key] = e.version
+}
+
+// confirmed looks at a position that Postgres was told to forget. Every event below must be in Kafka, and the position stored.
+// The server's lock is held.
+func (o *oracle) confirmed(flush lsn) {
+	if flush == 0 {
+		return
+	}
+	if r := o.w.pg.rows["model"]; r == nil || flush > r.lsn() {
+		o.w.fail("%s is confirmed and not stored", flush)
+	}
+	o.below(flush, "confirmed")
+}
+
+// saved looks at a position that was stored. The server's lock is held.
+func (o *oracle) saved(before, now lsn) {
+	if now < before {
+		o.w.fail("%s is stored after %s", now, before)
+	}
+	o.below(now, "stored")
+}
+
+// below asserts that every event below a position is in Kafka.
+func (o *oracle) below(at lsn, what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for ; o.safe < len(o.order) && o.order[o.safe].end <= at; o.safe++ {
+		for _, c := range o.order[o.safe].changes {
+			if o.times[c.id] == 0 {
+				o.w.fail("%s is %s, and event %v of transaction %s to %s is not in Kafka", at, what, c.event, o.order[o.safe].lsn, o.order[o.safe].end)
+			}
+		}
+	}
+}
+
+// missing gives the events that were committed and have not arrived.
+func (o *oracle) missing() []event {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var left []event
+	for _, c := range o.order {
+		for _, change := range c.changes {
+			if o.times[change.id] == 0 {
+				left = append(left, change.event)
+			}
+		}
+	}
+	return left
+}

@@ -1,0 +1,167 @@
+// Package simulation runs the real relay, in several processes, between a model of PostgreSQL and a model of Kafka, under a
+// fake clock (testing/synctest) and with faults that a seed decides: each seed is another history, hours of which pass in
+// milliseconds. The models speak the real protocols over connections in memory, and are held against the real servers by
+// scripts that run on both.
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/outrider-relay/outrider/cdc"
+)
+
+// plan is what a seed decides before anything happens.
+type plan struct {
+	delivery      string
+	checkpoint    time.Duration
+	brokerTimeout time.Duration
+	renew         time.Duration
+	batchBytes    int
+	faults        int           // how many in the history
+	length        time.Duration // of the history
+	standby       bool
+}
+
+// world is one history.
+type world struct {
+	seed  uint64
+	plan  plan
+	rng   *rand.Rand // the nemesis' and the writer's order of events
+	began time.Time
+
+	net     *network
+	pg      *server
+	kafka   *cluster
+	oracle  *oracle
+	nemesis *nemesis
+
+	mu       sync.Mutex
+	lines    []string
+	failures []string
+	verdicts []string
+	expected string // a verdict that the faults of the history demand
+}
+
+func newWorld(seed uint64, p plan) *world {
+	w := &world{seed: seed, plan: p, rng: random(seed, "world"), began: time.Now(), net: newNetwork(seed), pg: newServer(seed), kafka: newCluster(seed, 3)}
+	w.oracle, w.nemesis = newOracle(w), newNemesis(w)
+	w.pg.senderTimeout = 10 * time.Second
+	w.pg.confirmedTo = w.oracle.confirmed
+	w.pg.storedTo = w.oracle.saved
+	w.pg.unknown = func(sql string) { w.fail("the model knows no such statement: %s", sql) }
+	w.kafka.took = w.oracle.took
+	w.kafka.txns.skips = w.rng.IntN(2) == 0
+	w.net.accept = w.accept
+	w.kafka.locked(func() {
+		w.kafka.create("outbox.event.order", 3)
+		w.kafka.create("outbox.event.user", 1)
+	})
+	return w
+}
+
+// accept brings a connection to the server at an address.
+func (w *world) accept(c net.Conn, addr string) (func(), error) {
+	if addr == "127.0.0.1:5432" {
+		if serve, ok := w.pg.accept(c.(conn)); ok {
+			return serve, nil
+		}
+		return nil, syscall.ECONNREFUSED
+	}
+	var id int32
+	if _, err := fmt.Sscanf(addr, "broker%d:9092", &id); err != nil {
+		return nil, syscall.EHOSTUNREACH
+	}
+	if serve, up := w.kafka.accept(c.(conn), id); up {
+		return serve, nil
+	}
+	return nil, syscall.ECONNREFUSED
+}
+
+// note writes a line of the history.
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines = append(w.lines, fmt.Sprintf("%12s  ", time.Since(w.began).Truncate(time.Microsecond))+fmt.Sprintf(format, args...))
+}
+
+// fail notes a promise that was broken.
+func (w *world) fail(format string, args ...any) {
+	w.note("FAILED: "+format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, fmt.Sprintf(format, args...))
+}
+
+// blocked notes a verdict of the relay.
+func (w *world) blocked(b *cdc.Blocked) {
+	w.mu.Lock()
+	expected := w.expected
+	w.verdicts = append(w.verdicts, b.Verdict)
+	w.mu.Unlock()
+	w.note("blocked: %v", b)
+	if expected != b.Verdict {
+		w.fail("the relay is blocked (%s), which nothing that happened demands: %v", b.Verdict, b)
+	}
+}
+
+// failed says whether a promise was broken.
+func (w *world) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.failures) > 0
+}
+
+// history is everything that was noted.
+func (w *world) history() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.lines, "\n")
+}
+
+// settle waits until everything has arrived.
+func (w *world) settle() {
+	const patience = 10 * time.Minute
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		left := w.oracle.missing()
+		if len(left) == 0 || w.failed() {
+			return
+		}
+		if time.Since(began) > patience {
+			w.fail("%d events are not in Kafka %s after the last fault, %v the first of them", len(left), patience, left[0])
+			return
+		}
+	}
+}
+
+// run is a history from its first connection to its last.
+func (w *world) run() {
+	w.nemesis.launch("a")
+	for !w.pg.has("outrider_model") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if w.plan.standby {
+		w.nemesis.launch("b")
+	}
+	writing := make(chan struct{})
+	go func() {
+		defer close(writing)
+		newWriter(w).run(w.began.Add(w.plan.length))
+	}()
+	w.nemesis.run()
+	<-writing
+	w.settle()
+	for _, name := range []string{"a", "b"} {
+		if r := w.nemesis.relay(name); r != nil {
+			r.stop()
+			<-r.done
+		}
+	}
+	time.Sleep(2 * time.Minute) // for what is still under way from processes that are no more
+	w.net.end()
+}
