@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -33,6 +34,11 @@ type fence struct {
 	// queues hold, and when they come back the session ends.
 	without map[string]int16
 	marked  []*scanned // the registered partitions, after the scan
+	expiry  expiry     // of what the brokers know of this producer
+	// patience is how long a partition may stay without our marker before it is named.
+	patience time.Duration
+	// opened is since when a transaction of ours may be open, in Unix nanoseconds; 0: none is.
+	opened atomic.Int64
 
 	wake chan struct{} // something waits to be registered
 
@@ -40,6 +46,7 @@ type fence struct {
 	registered map[place]*scanned
 	waiting    []*queue
 	notes      map[place]int64 // to be written
+	stored     uint64          // every event below that number is stored
 }
 
 // Codes that the fence and the scan look at one by one.
@@ -55,10 +62,13 @@ const txnTimeout = time.Minute
 
 func newFence(k *Kafka, ledger Ledger) *fence {
 	return &fence{
-		k: k, ledger: ledger, txnID: "outrider." + k.cfg.Name, without: make(map[string]int16),
+		k: k, ledger: ledger, txnID: transactionalID(k.cfg.Name), without: make(map[string]int16), patience: markerPatience,
 		wake: make(chan struct{}, 1), registered: make(map[place]*scanned), notes: make(map[place]int64),
 	}
 }
+
+// transactionalID is what the relay of that name is known by to Kafka: the reason why a name is unique on its cluster.
+func transactionalID(name string) string { return "outrider." + name }
 
 // take gets the producer id and the next epoch.
 func (f *fence) take(ctx context.Context) error {
@@ -82,10 +92,13 @@ func (f *fence) take(ctx context.Context) error {
 	}
 	failpoint("producer taken")
 	known := f.ledger.Producers()
-	if slices.Contains(known, f.k.producerID) {
+	switch {
+	case slices.Contains(known, f.k.producerID):
 		return nil
-	}
-	if len(known) > 0 {
+	case len(known) == 0 && f.k.epoch > 0:
+		f.k.cfg.Log.Warn().Int16("epoch", f.k.epoch).
+			Msgf("Kafka knows the transactional id %s already, and this relay has never used it: if another relay of the name %s runs anywhere, it has just been fenced", f.txnID, f.k.cfg.Name)
+	case len(known) > 0:
 		// The coordinator has forgotten the id before (a week without use, or its epochs used up). No marker of the new
 		// one fences the old one, so its last requests must have timed out before the scan.
 		f.k.cfg.Log.Warn().Int64("producer_id", f.k.producerID).Dur("wait", f.k.cfg.Conn.Timeout).
@@ -100,35 +113,24 @@ func (f *fence) take(ctx context.Context) error {
 }
 
 // emptyTransaction begins and aborts a transaction over the partitions. What it leaves behind are markers, sooner or later:
-// only a marker that is read in a log is proof.
-func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned) error {
-	if len(parts) == 0 {
-		return nil // EndTxn without a partition is refused
-	}
-	req := &addpartitionstotxn.Request{TransactionalID: f.txnID, ProducerID: f.k.producerID, ProducerEpoch: f.k.epoch}
-	index := make(map[string]int)
-	for _, p := range parts {
-		i, known := index[p.Topic]
-		if !known {
-			i = len(req.Topics)
-			index[p.Topic] = i
-			req.Topics = append(req.Topics, addpartitionstotxn.RequestTopic{Name: p.Topic})
+// only a marker that is read in a log is proof. Topics that are unknown or forbidden are left out, and noted in without.
+func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned, without map[string]int16) error {
+	for {
+		parts = reachable(parts, without)
+		if len(parts) == 0 {
+			f.opened.Store(0)
+			return nil // EndTxn without a partition is refused
 		}
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p.Partition)
-	}
-	lost := false
-	err := f.onCoordinator(ctx, "AddPartitionsToTxn", func(conn *broker.Conn) (int16, error) {
-		answer, err := conn.Do(ctx, req)
+		added, err := f.addPartitions(ctx, parts, without)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		return f.judgeAdded(answer.(*addpartitionstotxn.Response), &lost), nil
-	})
-	if err != nil || lost {
-		return err // what could not be added is left out of the next round
+		if added {
+			break
+		}
 	}
 	failpoint("partitions in transaction")
-	err = f.onCoordinator(ctx, "EndTxn", func(conn *broker.Conn) (int16, error) {
+	err := f.onCoordinator(ctx, "EndTxn", func(conn *broker.Conn) (int16, error) {
 		answer, err := conn.Do(ctx, &endtxn.Request{TransactionalID: f.txnID, ProducerID: f.k.producerID, ProducerEpoch: f.k.epoch})
 		if err != nil {
 			return 0, err
@@ -140,27 +142,55 @@ func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned) error {
 		return code, nil
 	})
 	if err == nil {
+		f.opened.Store(0)
 		failpoint("transaction ended")
 	}
 	return err
 }
 
+// addPartitions begins the transaction. Where it is false one topic or more was found to be unknown or forbidden, which
+// fails the request as a whole.
+func (f *fence) addPartitions(ctx context.Context, parts []*scanned, without map[string]int16) (added bool, err error) {
+	req := &addpartitionstotxn.Request{TransactionalID: f.txnID, ProducerID: f.k.producerID, ProducerEpoch: f.k.epoch}
+	index := make(map[string]int)
+	for _, p := range parts {
+		i, known := index[p.Topic]
+		if !known {
+			i = len(req.Topics)
+			index[p.Topic] = i
+			req.Topics = append(req.Topics, addpartitionstotxn.RequestTopic{Name: p.Topic})
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p.Partition)
+	}
+	f.opened.CompareAndSwap(0, time.Now().UnixNano())
+	err = f.onCoordinator(ctx, "AddPartitionsToTxn", func(conn *broker.Conn) (int16, error) {
+		answer, err := conn.Do(ctx, req)
+		if err != nil {
+			return 0, err
+		}
+		code, lost := judgeAdded(answer.(*addpartitionstotxn.Response), without)
+		added = !lost
+		return code, nil
+	})
+	return added, err
+}
+
 // judgeAdded gives the code that decides about the request as a whole. One topic that is unknown or forbidden fails all of
-// it: such topics are noted, and lost is set.
-func (f *fence) judgeAdded(res *addpartitionstotxn.Response, lost *bool) (code int16) {
+// it: such topics are noted, and lost is true.
+func judgeAdded(res *addpartitionstotxn.Response, without map[string]int16) (code int16, lost bool) {
 	for _, t := range res.Results {
 		for _, p := range t.Results {
 			switch {
 			case p.ErrorCode == 0 || p.ErrorCode == codeNotAttempted:
 			case classify(p.ErrorCode) == classTopic:
-				f.without[t.Name] = p.ErrorCode
-				*lost = true
+				without[t.Name] = p.ErrorCode
+				lost = true
 			default:
 				code = p.ErrorCode
 			}
 		}
 	}
-	return code
+	return code, lost
 }
 
 // onCoordinator calls the coordinator of our transactional id until it answers with success, however long that takes,
@@ -199,7 +229,9 @@ func (f *fence) onCoordinator(ctx context.Context, what string, call func(*broke
 				return struct{}{}, backoff.Permanent(f.refused(err, code))
 			}
 		}
-	}, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 5 * time.Second,
+	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		f.k.setTrouble(subject, err.Error()+"; retried")
 	}))
 	if err == nil {
@@ -210,10 +242,37 @@ func (f *fence) onCoordinator(ctx context.Context, what string, call func(*broke
 
 // refused explains what an operator can do about an answer that ends the start.
 func (f *fence) refused(err error, code int16) error {
+	if classify(code) == classFenced {
+		return f.fenced(err)
+	}
 	if code == codeTransactionalIDForbidden {
 		return &permanent{fmt.Errorf("%w: exactly-once needs WRITE and DESCRIBE on the transactional id %s, e.g. kafka-acls --add --allow-principal User:... --operation Write --operation Describe --transactional-id %s; or set kafka.delivery: at-least-once", err, f.txnID, f.txnID)}
 	}
 	return err
+}
+
+// Fenced is the end of a session whose place another producer with the same transactional id has taken.
+type Fenced struct {
+	err   error
+	txnID string
+}
+
+func (e *Fenced) Error() string { return e.err.Error() }
+func (e *Fenced) Unwrap() error { return e.err }
+
+// TransactionalID is the one that two producers have in common.
+func (e *Fenced) TransactionalID() string { return e.txnID }
+
+// fenced marks err as the work of another producer, unless it was ourselves: the coordinator fences a producer whose
+// transaction stays open for too long. With at-least-once nobody fences.
+func (f *fence) fenced(err error) error {
+	if f == nil {
+		return err
+	}
+	if opened := f.opened.Load(); opened != 0 && time.Since(time.Unix(0, opened)) > txnTimeout {
+		return fmt.Errorf("%w: the session's own transaction stayed open for longer than %s, and the coordinator has ended it", err, txnTimeout)
+	}
+	return &Fenced{err, f.txnID}
 }
 
 var errNoCoordinator = errors.New("the transactional id has no coordinator just now")

@@ -92,7 +92,8 @@ func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fet
 	}
 	stream, ok := a.RecordSet.Records.(*protocol.RecordStream)
 	if !ok || len(stream.Records) == 0 {
-		p.end = p.next >= a.HighWatermark
+		p.whole = p.next >= a.HighWatermark
+		p.end = p.whole
 		return nil
 	}
 	for _, records := range stream.Records {

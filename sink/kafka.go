@@ -47,8 +47,8 @@ type Kafka struct {
 	group    *errgroup.Group // of Run; leaders are started in it
 	runCtx   context.Context // of group
 
-	tail   *tail  // events that Kafka holds and the stream has not passed; nil when there are none
-	number uint64 // of the event appended last
+	tail *tail  // events that Kafka holds and the stream has not passed; nil when there are none
+	next uint64 // number that the next event will have, or less
 
 	now time.Time // of the block being appended; set by the reader
 }
@@ -129,6 +129,7 @@ func (k *Kafka) Run(ctx context.Context) error {
 	group.Go(func() error { return k.keepMetadata(ctx) })
 	if k.fence != nil {
 		group.Go(func() error { return k.fence.keep(ctx) })
+		group.Go(func() error { return k.fence.keepAlive(ctx) })
 	}
 	group.Go(func() error {
 		select {
@@ -187,7 +188,7 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 	if k.err != nil {
 		return false, k.err
 	}
-	k.number = number
+	k.next = number + 1
 	if k.tail != nil {
 		// Asked before routing, so that changed routing changes nothing about what was published.
 		id, err := k.router.eventID(e)

@@ -13,7 +13,8 @@ import (
 	"github.com/outrider-relay/outrider/sink/broker"
 )
 
-// note says that once every event up to number is stored, all records that a restart has to look for lie at offset or above.
+// note says that once every event below number is stored, all records that a restart has to look for lie at offset or
+// above: number is what the next event got, or more, when everything that was in the log at offset or below it was known.
 type note struct {
 	number uint64
 	offset int64
@@ -25,14 +26,9 @@ type place struct {
 	partition int32
 }
 
-// Constants, but for failpoint_on.go.
-var (
-	// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading.
-	notesInterval = 10 * time.Second
-	// renewInterval is Config.RenewInterval where that is zero: a quarter of the day for which brokers remember a
-	// producer without a batch or marker (producer.id.expiration.ms).
-	renewInterval = 6 * time.Hour
-)
+// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading. A constant,
+// but for failpoint_on.go.
+var notesInterval = 10 * time.Second
 
 // start takes the producer, fences and scans.
 func (f *fence) start(ctx context.Context) error {
@@ -86,12 +82,10 @@ func (f *fence) wakeUp() {
 	}
 }
 
-// keep registers partitions as they come up, writes where a restart may begin to scan, and renews the empty transaction.
+// keep registers partitions as they come up, and writes where a restart may begin to scan.
 func (f *fence) keep(ctx context.Context) error {
 	notes := time.NewTicker(notesInterval)
 	defer notes.Stop()
-	renew := time.NewTicker(f.k.cfg.RenewInterval)
-	defer renew.Stop()
 	for {
 		var err error
 		select {
@@ -101,34 +95,11 @@ func (f *fence) keep(ctx context.Context) error {
 			err = f.register(ctx)
 		case <-notes.C:
 			err = f.writeNotes(ctx)
-		case <-renew.C:
-			err = f.renew(ctx)
 		}
 		if err != nil {
 			return err
 		}
 	}
-}
-
-// renew repeats the empty transaction, so that the coordinator and the leaders go on to know the producer.
-func (f *fence) renew(ctx context.Context) error {
-	failpoint("renewal begins")
-	err := f.emptyTransaction(ctx, f.everything())
-	if err == nil {
-		failpoint("renewed")
-	}
-	return err
-}
-
-// everything is every registered partition that can be reached.
-func (f *fence) everything() []*scanned {
-	f.k.mu.Lock()
-	defer f.k.mu.Unlock()
-	all := make([]*scanned, 0, len(f.registered))
-	for _, p := range f.registered {
-		all = append(all, p)
-	}
-	return f.reachable(all)
 }
 
 // register makes waiting partitions durable, each with its present end, after a read there has proved the right to read
@@ -248,7 +219,7 @@ func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
 // above the checkpoint may lie anywhere in the log. Kafka.mu is held.
 func (k *Kafka) annotate(q *queue, offset int64) {
 	if k.fence != nil && k.tail == nil && q.note == nil {
-		q.note = &note{k.number, offset}
+		q.note = &note{k.next, offset}
 	}
 }
 
@@ -268,10 +239,8 @@ func (k *Kafka) Passed(p decoder.Position, number uint64) error {
 	k.tail = nil
 	k.cfg.Log.Info().Stringer("at", p).Msg("everything that Kafka held above the checkpoint has been met again")
 	for _, p := range k.fence.marked {
-		if t := k.topics[p.Topic]; t != nil && int(p.Partition) < len(t.queues) && p.marker >= 0 {
-			if q := t.queues[p.Partition]; q.note == nil {
-				q.note = &note{number, p.marker}
-			}
+		if p.marker >= 0 {
+			p.note = &note{number, p.marker}
 		}
 	}
 	return nil
@@ -284,14 +253,32 @@ func (k *Kafka) Stored(next uint64) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, t := range k.topics {
+	k.fence.stored = next
+	k.fence.collect()
+}
+
+// collect takes the notes that have become due. Too early a place costs reading; one that is taken before what lies below
+// it is stored costs exactness. Kafka.mu is held.
+func (f *fence) collect() {
+	for at, p := range f.registered {
+		f.due(at, &p.note)
+	}
+	for _, t := range f.k.topics {
 		for _, q := range t.queues {
-			if q.note != nil && q.note.number < next {
-				k.fence.notes[place{t.name, q.partition}] = q.note.offset
-				q.note = nil
-			}
+			f.due(place{t.name, q.partition}, &q.note)
 		}
 	}
+}
+
+// due takes one of them. A partition may have two, from an ack and from a marker.
+func (f *fence) due(at place, n **note) {
+	if *n == nil || (*n).number > f.stored {
+		return
+	}
+	if known, ok := f.notes[at]; !ok || known < (*n).offset {
+		f.notes[at] = (*n).offset
+	}
+	*n = nil
 }
 
 // writeNotes makes the places to scan from durable.

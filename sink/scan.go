@@ -23,8 +23,10 @@ type scanned struct {
 	Registration
 	next   int64 // offset to read on from
 	marker int64 // offset of our own abort marker of this epoch; -1 until it is read
-	end    bool  // the present round has read to the high watermark
+	end    bool  // the present round is over
+	whole  bool  // and has read to the high watermark
 	since  time.Time
+	note   *note // where a restart may begin to scan once everything up to its number is stored
 }
 
 const (
@@ -54,11 +56,14 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 	for len(left) > 0 {
 		// The transaction is repeated as long as a marker is missing: its end is answered before the markers are written,
 		// and a partition without a leader at that moment may never get one.
-		if err := f.emptyTransaction(ctx, f.reachable(left)); err != nil {
+		if err := f.emptyTransaction(ctx, left, f.without); err != nil {
 			return nil, err
 		}
-		left = f.reachable(left)
+		left = reachable(left, f.without)
 		if err := s.round(ctx, left); err != nil {
+			return nil, err
+		}
+		if err := s.judgeMarkers(left); err != nil {
 			return nil, err
 		}
 		left = s.unmarked(left)
@@ -78,10 +83,10 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 }
 
 // reachable leaves out partitions of topics that are unknown or forbidden.
-func (f *fence) reachable(parts []*scanned) []*scanned {
+func reachable(parts []*scanned, without map[string]int16) []*scanned {
 	kept := parts[:0:0]
 	for _, p := range parts {
-		if _, gone := f.without[p.Topic]; !gone {
+		if _, gone := without[p.Topic]; !gone {
 			kept = append(kept, p)
 		}
 	}
@@ -95,6 +100,9 @@ type scan struct {
 	prefix []byte         // of our position headers
 	tail   *tail
 	all    []*scanned
+	// barren is the number of rounds in a row that found a high watermark everywhere and a marker nowhere, since when.
+	barren      int
+	barrenSince time.Time
 }
 
 // unmarked are the partitions whose marker has not been read, with those named that have been waiting for long.
@@ -105,8 +113,8 @@ func (s *scan) unmarked(parts []*scanned) []*scanned {
 			continue
 		}
 		left = append(left, p)
-		if time.Since(p.since) > markerPatience {
-			s.k.setTrouble("fence", fmt.Sprintf("partition %s/%d has no marker of ours after %s (without a leader, it gets none); the start waits for it", p.Topic, p.Partition, markerPatience))
+		if time.Since(p.since) > s.patience {
+			s.k.setTrouble("fence", fmt.Sprintf("partition %s/%d has no marker of ours after %s (without a leader, it gets none); the start waits for it", p.Topic, p.Partition, s.patience))
 		}
 	}
 	if len(left) == 0 {
@@ -115,11 +123,40 @@ func (s *scan) unmarked(parts []*scanned) []*scanned {
 	return left
 }
 
+// barrenRounds is how many rounds without any marker, over as long as markerPatience, prove that the cluster writes none.
+const barrenRounds = 10
+
+// judgeMarkers refuses a cluster that ends transactions and never writes a marker: nothing there stops a predecessor. It
+// must not misfire on one that is slow. There a transaction is not over before its markers are in the logs, and the next
+// one, with which a round begins, is not let in; and a partition whose marker may be missing for want of a leader cannot be
+// read to its high watermark.
+func (s *scan) judgeMarkers(read []*scanned) error {
+	barren := len(read) > 0
+	for _, p := range s.all {
+		barren = barren && p.marker < 0
+	}
+	for _, p := range read {
+		barren = barren && p.whole
+	}
+	if !barren {
+		s.barren = 0
+		return nil
+	}
+	if s.barren++; s.barren == 1 {
+		s.barrenSince = time.Now()
+	}
+	if s.barren <= barrenRounds || time.Since(s.barrenSince) < s.patience {
+		return nil
+	}
+	return &permanent{fmt.Errorf("exactly-once is not to be had from this Kafka: it has ended %d transactions over %d partitions and written no marker of them into any log (none in %s/%d up to its end at offset %d, for one), so nothing there stops a relay that was replaced; set kafka.delivery: at-least-once",
+		s.barren, len(read), read[0].Topic, read[0].Partition, read[0].next)}
+}
+
 // round reads each partition to its marker, or to its present end, from all leaders at once.
 func (s *scan) round(ctx context.Context, parts []*scanned) error {
 	topics := make(map[string]bool)
 	for _, p := range parts {
-		p.end = false
+		p.end, p.whole = false, false
 		topics[p.Topic] = true
 	}
 	names := make([]string, 0, len(topics))

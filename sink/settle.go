@@ -41,6 +41,8 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 		q.rewind = true // the batch before it was not taken
 	case classRecord:
 		k.refuse(q, b, a)
+	case classFenced:
+		k.failLocked(k.fence.fenced(fmt.Errorf("produce to %s: %w", q, &answerError{a.ErrorCode, a.ErrorMessage})))
 	default:
 		k.failLocked(fmt.Errorf("produce to %s: %w", q, &answerError{a.ErrorCode, a.ErrorMessage}))
 	}

@@ -21,7 +21,7 @@ func (k *Kafka) Start(ctx context.Context) error {
 		}
 		k.clusterID = cluster.ClusterID
 		if k.fence != nil {
-			return nil
+			return k.fence.learnExpiry(ctx, conn, cluster)
 		}
 		answer, err := conn.Do(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
 		if err != nil {

@@ -1,0 +1,158 @@
+package sink
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// remembering makes brokers tell what they remember for how long; an empty text is not told.
+func (c *cluster) remembering(code int16, producer, transactional string) {
+	c.ControlKey(kmsg.DescribeConfigs.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		asked := req.(*kmsg.DescribeConfigsRequest).Resources[0]
+		res := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		told := kmsg.DescribeConfigsResponseResource{ErrorCode: code, ResourceType: asked.ResourceType, ResourceName: asked.ResourceName}
+		for name, value := range map[string]string{producerExpiry: producer, transactionalExpiry: transactional} {
+			if value != "" {
+				told.Configs = append(told.Configs, kmsg.DescribeConfigsResponseResourceConfig{Name: name, Value: &value})
+			}
+		}
+		res.Resources = append(res.Resources, told)
+		return res, nil, true
+	})
+}
+
+func TestBrokersTellHowLongTheyRemember(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, tc := range map[string]struct {
+		code                    int16
+		producer, transactional string
+		want                    expiry
+		stamps                  time.Duration // MaxTimestampAge
+		assumed                 bool
+	}{
+		"defaults":             {0, "86400000", "604800000", expiry{day, 7 * day}, time.Hour, false},
+		"a short memory":       {0, "120000", "604800000", expiry{2 * time.Minute, 7 * day}, 30 * time.Second, false},
+		"a longer one":         {0, "864000000", "864000000", expiry{10 * day, 10 * day}, time.Hour, false},
+		"only one is told":     {0, "", "60000", expiry{day, time.Minute}, time.Hour, true},
+		"the right is missing": {31, "", "", expiry{day, 7 * day}, time.Hour, true},
+	} {
+		c := newCluster(t, kfake.SeedTopics(1, "a"))
+		c.remembering(tc.code, tc.producer, tc.transactional)
+		s := newSession(t, c, exactlyOnce(newMemory()))
+		if s.fence.expiry != tc.want {
+			t.Errorf("%s: %s, not %s", name, s.fence.expiry, tc.want)
+		}
+		if s.cfg.MaxTimestampAge != tc.stamps || s.router.maxAge != tc.stamps {
+			t.Errorf("%s: stamps get %s old, those of the router %s; not %s", name, s.cfg.MaxTimestampAge, s.router.maxAge, tc.stamps)
+		}
+		if said := s.logs.with("defaults are assumed"); (len(said) == 1) != tc.assumed {
+			t.Errorf("%s: the log says %q", name, said)
+		}
+	}
+}
+
+func TestRenewalGoesOnWithoutAForbiddenTopic(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	m.register("a", 0, 0, false)
+	m.register("b", 0, 0, false)
+	s := newSession(t, c, exactlyOnce(m), func(cfg *Config) { cfg.RenewInterval = 20 * time.Millisecond })
+	var refused atomic.Int32
+	c.ControlKey(kmsg.AddPartitionsToTxn.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if len(req.(*kmsg.AddPartitionsToTxnRequest).Topics) == 1 {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		return addAnswer(func(topic string) int16 {
+			if topic == "b" {
+				return 29
+			}
+			return codeNotAttempted
+		})(req), nil, true
+	})
+	s.run()
+	// That b is tried each time keeps it from being forgotten once it is allowed again.
+	s.until("a is renewed, and b was tried three times", func() bool { return s.fence.notes[place{"a", 0}] > 0 && refused.Load() >= 3 })
+	s.end()
+	if len(s.fence.without) != 0 {
+		t.Errorf("%v will not be renewed any more", s.fence.without)
+	}
+}
+
+func TestLeaderThatCannotRenewEndsItsSession(t *testing.T) {
+	c, m := newFenced(t)
+	c.remembering(0, "1000", "604800000")
+	s := newSession(t, c, exactlyOnce(m))
+	c.answerFirst(kmsg.AddPartitionsToTxn, 1<<30, addAnswer(always(51)))
+	began := time.Now()
+	s.run()
+	err := s.fails()
+	if took := time.Since(began); took < 400*time.Millisecond || !strings.Contains(err.Error(), "for 500ms the transaction") {
+		t.Errorf("after %s it ended with %v", took, err)
+	}
+}
+
+// Records of an idle partition are taken by retention some day; a restart must not miss them then.
+func TestRenewalLetsIdlePartitionsBeScannedFromItsMarkerOn(t *testing.T) {
+	c, m := newFenced(t)
+	s := startSession(t, c, exactlyOnce(m), func(cfg *Config) { cfg.RenewInterval = 20 * time.Millisecond })
+	noted := func() int64 {
+		offset, ok := s.fence.notes[place{"a", 0}]
+		if !ok {
+			return -1
+		}
+		return offset
+	}
+	s.append("a", 0, 10)
+	var marker int64
+	s.until("a marker lies behind the record", func() bool {
+		if n := s.fence.registered[place{"a", 0}].note; n != nil && s.records == 0 {
+			marker = n.offset
+		}
+		return marker > 1
+	})
+	s.mu.Lock()
+	if n := noted(); n > 1 { // the record is at 1, after the marker of the start
+		t.Errorf("%d is noted though the event before it is not stored", n)
+	}
+	s.mu.Unlock()
+	s.Stored(s.next)
+	s.until("a marker is noted", func() bool { return noted() >= marker })
+	at := noted()
+	if err := s.fence.writeNotes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.end()
+	if r, _ := m.at("a", 0); r.ScanFrom < at || !r.Owned {
+		t.Errorf("a restart begins at %+v, not at %d", r, at)
+	}
+	if err := c.DeleteRecords("a", 0, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryStart(t, c, exactlyOnce(m)); err != nil {
+		t.Errorf("after retention: %v", err)
+	}
+}
+
+// While events that Kafka holds have not been met again, a marker says nothing of what lies before it.
+func TestRenewalMovesNothingWhileTheTailIsNotMet(t *testing.T) {
+	c, m := newFenced(t)
+	s := startSession(t, c, exactlyOnce(m))
+	s.append("a", 0, 10)
+	s.drain()
+	s.end()
+	s = startSession(t, c, exactlyOnce(m), func(cfg *Config) { cfg.RenewInterval = 20 * time.Millisecond })
+	ended := c.answerFirst(kmsg.EndTxn, 0, nil)
+	s.until("it is renewed three times", func() bool { return ended.Load() >= 4 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.fence.registered[place{"a", 0}].note; s.tail == nil || n != nil || len(s.fence.notes) > 0 {
+		t.Errorf("noted %v and %v with the tail %v", n, s.fence.notes, s.tail)
+	}
+}
