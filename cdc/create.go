@@ -14,7 +14,7 @@ import (
 // createPublication makes the publication for the configured tables. It belongs to the very first start only: made
 // later, it would hide that what was written in between is missing. Two relays may come here at once; one of them finds it made.
 func createPublication(ctx context.Context, conn *pgx.Conn, pg *Postgres) error {
-	if len(pg.Tables) == 0 {
+	if len(pg.Tables) == 0 && len(pg.Prefixes) == 0 {
 		return findings{{
 			"publication " + pg.Publication + " does not exist", "which tables it should hold is not said",
 			"set outbox.tables, or create publication " + quoteName(pg.Publication) + " for table ... with (publish = 'insert')",
@@ -37,20 +37,24 @@ func createPublication(ctx context.Context, conn *pgx.Conn, pg *Postgres) error 
 	return fmt.Errorf("create publication %s: %w", pg.Publication, err)
 }
 
-// createPublicationSQL publishes inserts alone, and partitioned tables under their own names; for others that option means nothing.
+// createPublicationSQL publishes inserts alone, and partitioned tables under their own names; for others that option means
+// nothing. Without a table it is for logical messages, which every publication lets through, and no stream can do without one.
 func createPublicationSQL(pg *Postgres) string {
-	tables := make([]string, len(pg.Tables))
-	for i, t := range pg.Tables {
-		tables[i] = quoteTable(t)
+	holds := ""
+	if len(pg.Tables) > 0 {
+		tables := make([]string, len(pg.Tables))
+		for i, t := range pg.Tables {
+			tables[i] = quoteTable(t)
+		}
+		holds = " for table " + strings.Join(tables, ", ")
 	}
-	return "create publication " + quoteName(pg.Publication) + " for table " + strings.Join(tables, ", ") +
-		" with (publish = 'insert', publish_via_partition_root = true)"
+	return "create publication " + quoteName(pg.Publication) + holds + " with (publish = 'insert', publish_via_partition_root = true)"
 }
 
 // missingPublication is the refusal where the publication is gone and may not be made.
 func missingPublication(pg *Postgres) findings {
 	repair := createPublicationSQL(pg)
-	if len(pg.Tables) == 0 {
+	if len(pg.Tables) == 0 && len(pg.Prefixes) == 0 {
 		repair = "create publication " + quoteName(pg.Publication) + " for table ... with (publish = 'insert')"
 	}
 	return findings{{"publication " + pg.Publication + " does not exist", "the stream is what it publishes", repair}}

@@ -48,6 +48,34 @@ func TestFirstStartMakesPublicationAndSlotThatStream(t *testing.T) {
 	}
 }
 
+func TestPublicationWithoutTablesStreamsMessages(t *testing.T) {
+	pg := database(t, "select 1")
+	pg.Prefixes = []string{"orders"}
+	conn := control(t, pg)
+	if err := createPublication(t.Context(), conn, pg); err != nil {
+		t.Fatal(err)
+	}
+	repl := replication(t, pg)
+	if _, err := createSlot(t.Context(), repl, conn, pg, serverVersion(t, conn), nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := preflight(t.Context(), conn, pg)
+	if err != nil || len(f.warnings) > 0 || len(f.publication.Tables) > 0 {
+		t.Fatalf("%v; warnings %v, publication %+v", err, f.warnings, f.publication)
+	}
+	if err := repl.start(t.Context(), pg.Slot, 0, pg.pluginArgs()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, conn, `select pg_logical_emit_message(true, 'orders', '{"payload": 1}')`)
+	if m := firstMessage(t, repl, 'M'); !strings.HasSuffix(m, `{"payload": 1}`) {
+		t.Errorf("message %q", m)
+	}
+	pg.Prefixes = nil
+	if _, err := preflight(t.Context(), conn, pg); err == nil || !strings.Contains(err.Error(), "has no tables") {
+		t.Errorf("without prefixes: %v", err)
+	}
+}
+
 func TestPublicationThatTheRoleMayNotCreateNamesTheCommand(t *testing.T) {
 	pg := database(t, `create table outbox (id int)`)
 	pg.Tables = []string{"public.outbox"}

@@ -37,6 +37,7 @@ func (r *Relay) Status() Status {
 		State: r.state, Reason: r.reason, Since: r.since.UTC(),
 		Postgres: r.server, LastError: r.lastError,
 		Records:  RecordsStatus{SkippedDuplicates: r.skipped.Load()},
+		Ignored:  r.ignored,
 		Sessions: make(map[string]int64, len(r.ends)),
 	}
 	for end, n := range r.ends {

@@ -72,8 +72,10 @@ func run(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
 	}
 }
 
-// firstRow reads up to the first insert.
-func firstRow(t *testing.T, c *replConn) string {
+// firstRow reads up to the first insert, firstMessage up to the first message of a type.
+func firstRow(t *testing.T, c *replConn) string { t.Helper(); return firstMessage(t, c, 'I') }
+
+func firstMessage(t *testing.T, c *replConn, typed byte) string {
 	t.Helper()
 	for {
 		if err := c.fill(); err != nil {
@@ -87,7 +89,7 @@ func firstRow(t *testing.T, c *replConn) string {
 			if typ == frameError {
 				t.Fatal(parseServerError(body))
 			}
-			if m, ok := parseWALData(body); ok && m.data[0] == 'I' {
+			if m, ok := parseWALData(body); ok && m.data[0] == typed {
 				return string(m.data)
 			}
 		}

@@ -146,7 +146,7 @@ func (p *publicationFacts) findings(pg *Postgres, tables map[string]tableFacts) 
 			bad = append(bad, p.unpublished(pg.Publication, want, t))
 		}
 	}
-	if len(pg.Tables) == 0 && len(p.Tables) == 0 {
+	if len(pg.Tables) == 0 && len(p.Tables) == 0 && len(pg.Prefixes) == 0 {
 		bad = append(bad, finding{"publication " + pg.Publication + " has no tables", "nothing would ever be relayed", "alter publication " + name + " add table ..."})
 	}
 	for i := range p.Tables {

@@ -29,6 +29,7 @@ type Relay struct {
 	since     time.Time
 	lastError *ErrorStatus
 	ends      map[string]int64 // ended sessions by how they ended
+	ignored   IgnoredStatus
 	server    PostgresStatus
 	serverEnd lsn       // end of WAL as last seen
 	positions positions // of the last session, while there is none

@@ -51,6 +51,7 @@ type session struct {
 	next           uint64          // number of the next event
 	inTransaction  bool
 	skipping       bool
+	ignored        decoder.Ignored // as noted last
 	receiveTimeout time.Duration
 	receiveArmed   time.Time
 

@@ -30,6 +30,7 @@ type Status struct {
 	LagSeconds float64              `json:"lag_seconds"`
 	InFlight   InFlightStatus       `json:"in_flight"`
 	Records    RecordsStatus        `json:"records"`
+	Ignored    IgnoredStatus        `json:"ignored"`
 	Topics     map[string]TopicStat `json:"topics"`
 	LastError  *ErrorStatus         `json:"last_error"`
 
@@ -75,6 +76,16 @@ type RecordsStatus struct {
 	Relayed           int64 `json:"relayed"`
 	SkippedDuplicates int64 `json:"skipped_duplicates"`
 	Poison            int64 `json:"poison"`
+}
+
+// IgnoredStatus counts, since the process started, what the stream brought and is no event: an outbox is inserted into.
+// Some of it may have been counted before, in a session that ended before it was confirmed.
+type IgnoredStatus struct {
+	Inserts   int64 `json:"inserts"`   // rows of tables that are published and not among outbox.tables
+	Updates   int64 `json:"updates"`   // rows
+	Deletes   int64 `json:"deletes"`   // rows
+	Truncates int64 `json:"truncates"` // commands
+	Messages  int64 `json:"messages"`  // logical messages of our prefixes that are not transactional
 }
 
 // TopicStat counts what was acked since the process started.

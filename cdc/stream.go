@@ -21,7 +21,9 @@ func (s *session) read(ctx context.Context) error {
 			return err
 		}
 		failpoint("block received")
-		if err := s.block(); err != nil {
+		err := s.block()
+		s.noteIgnored()
+		if err != nil {
 			return err
 		}
 		failpoint("block passed on")

@@ -27,6 +27,7 @@ var (
 	stateDesc         = desc("state", "1 for the present state, 0 for the others.", "state")
 	sessionsDesc      = desc("sessions_total", "Ended sessions, by how they ended.", "end")
 	skippedDesc       = desc("skipped_duplicates_total", "Events that were sent again by Postgres and had been delivered before.")
+	ignoredDesc       = desc("ignored_total", "What the stream brought and is no event: inserts into other tables, updates, deletes, truncates, and logical messages that are not transactional.", "kind")
 	lagBytesDesc      = desc("lag_bytes", "WAL between what is acked and the server's end.")
 	lagSecondsDesc    = desc("lag_seconds", "Age of the oldest commit not yet acked, also while it is still unread; 0 when drained.")
 	lsnDesc           = desc("lsn", "Position in the WAL, as a number: confirmed <= stored <= acked <= received <= server.", "kind")
@@ -46,7 +47,7 @@ type statusCollector struct{ relay Relay }
 
 func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		stateDesc, sessionsDesc, skippedDesc, lagBytesDesc, lagSecondsDesc, lsnDesc,
+		stateDesc, sessionsDesc, skippedDesc, ignoredDesc, lagBytesDesc, lagSecondsDesc, lsnDesc,
 		retainedDesc, safeDesc, activeDesc, recordsDesc, bytesDesc, oldestUnackedDesc,
 	} {
 		ch <- d
@@ -68,6 +69,11 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(sessionsDesc, n, end)
 	}
 	counter(skippedDesc, st.Records.SkippedDuplicates)
+	for kind, n := range map[string]int64{
+		"insert": st.Ignored.Inserts, "update": st.Ignored.Updates, "delete": st.Ignored.Deletes, "truncate": st.Ignored.Truncates, "message": st.Ignored.Messages,
+	} {
+		counter(ignoredDesc, n, kind)
+	}
 	gauge(lagSecondsDesc, st.LagSeconds)
 	gauge(recordsDesc, float64(st.InFlight.Records))
 	gauge(bytesDesc, float64(st.InFlight.Bytes))

@@ -224,8 +224,16 @@ func TestMetricsFollowTheStatus(t *testing.T) {
 		LSN:      cdc.LSNStatus{Received: "1/10", Acked: "1/9", Stored: "1/8", Confirmed: "1/7", Server: "1/11"},
 		InFlight: cdc.InFlightStatus{Records: 7, Bytes: 700, OldestSeconds: 1.25},
 		Records:  cdc.RecordsStatus{SkippedDuplicates: 9},
+		Ignored:  cdc.IgnoredStatus{Inserts: 5, Updates: 1, Deletes: 2, Truncates: 3, Messages: 4},
 	}}
 	want := `
+# HELP outrider_ignored_total What the stream brought and is no event: inserts into other tables, updates, deletes, truncates, and logical messages that are not transactional.
+# TYPE outrider_ignored_total counter
+outrider_ignored_total{kind="delete"} 2
+outrider_ignored_total{kind="insert"} 5
+outrider_ignored_total{kind="message"} 4
+outrider_ignored_total{kind="truncate"} 3
+outrider_ignored_total{kind="update"} 1
 # HELP outrider_in_flight_bytes Bytes of records appended and not yet acked.
 # TYPE outrider_in_flight_bytes gauge
 outrider_in_flight_bytes 700

@@ -18,7 +18,6 @@ func (l *loader) checkBuilt() {
 		{"outbox.envelope", len(o.Envelope) > 0, "not built yet in this version: place columns as outbox.headers"},
 		{"outbox.value", o.Value != "verbatim", o.Value + " is not built yet in this version: use verbatim"},
 		{"outbox.compat", o.Compat != "none", o.Compat + " is not built yet in this version: use none"},
-		{"outbox.logical_messages.prefixes", len(o.LogicalMessages.Prefixes) > 0, "logical messages are not built yet in this version: use a table"},
 		{"outbox.retention", o.Retention != 0, "not built yet in this version: use 0 and delete old rows yourself"},
 		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
 	} {

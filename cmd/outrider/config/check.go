@@ -232,6 +232,9 @@ func (l *loader) checkOutbox() {
 			l.wrong("outbox.headers", "%q: header names that begin with outrider- are the relay's own", header)
 		}
 	}
+	if slices.Contains(o.LogicalMessages.Prefixes, "") {
+		l.wrong("outbox.logical_messages.prefixes", "an empty prefix is none")
+	}
 	if !o.PositionHeader && l.settings.Kafka.Delivery != "at-least-once" {
 		l.wrong("outbox.position_header", "can be false only with kafka.delivery: at-least-once; a restart reads it")
 	}

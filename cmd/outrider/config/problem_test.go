@@ -75,6 +75,7 @@ func TestProblemsNamePlaceKeyAndWayOut(t *testing.T) {
 		{"a table without schema", "outbox: {tables: [outbox]}\n", nil, nil, `outrider.yaml:1: outbox.tables: "outbox" has no schema: write schema.table, e.g. public.outbox`},
 		{"an unknown role", "outbox:\n  columns:\n    id: uid\n    paylaod: body\n", nil, nil, "outrider.yaml:4: outbox.columns.paylaod: unknown role; the nearest is payload"},
 		{"a role without column", "", []string{"OUTRIDER_OUTBOX_COLUMNS=id="}, nil, "OUTRIDER_OUTBOX_COLUMNS: outbox.columns.id: names no column"},
+		{"an empty prefix", "outbox: {logical_messages: {prefixes: [orders, '']}}\n", nil, nil, "outrider.yaml:1: outbox.logical_messages.prefixes: an empty prefix is none"},
 		{"wild cards inside", "outbox: {allowed_topics: ['a*b', '__x', 'ok*', '*']}\n", nil, nil, lines(
 			`outrider.yaml:1: outbox.allowed_topics: "a*b" is neither a topic nor a prefix that ends in *`,
 			`outrider.yaml:1: outbox.allowed_topics: "__x": topics that begin with __ are internal to Kafka and are never written`,
@@ -130,7 +131,6 @@ func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 		{"OUTBOX_ENVELOPE=id", "outbox.envelope: not built yet in this version: place columns as outbox.headers"},
 		{"OUTBOX_VALUE=json", "outbox.value: json is not built yet in this version: use verbatim"},
 		{"OUTBOX_COMPAT=debezium", "outbox.compat: debezium is not built yet in this version: use none"},
-		{"OUTBOX_LOGICAL_MESSAGES_PREFIXES=p", "outbox.logical_messages.prefixes: logical messages are not built yet in this version: use a table"},
 		{"OUTBOX_RETENTION=24h", "outbox.retention: not built yet in this version: use 0 and delete old rows yourself"},
 		{"START_FROM=beginning", "start_from: beginning is not built yet in this version: use slot"},
 	} {
