@@ -71,7 +71,7 @@ Stops at Ctrl-C, and leaves nothing behind.`,
 	flags.StringVar(&o.dataDir, "data-dir", "", "new or empty `FOLDER` for the embedded Postgres, which stays afterwards (default: a temporary one)")
 	flags.StringVar(&o.postgres, "postgres", "", "`URL` of a Postgres to use instead, as a role that may create a database and replicate;\nwal_level must be logical. The demo makes a database of its own and drops it at the end")
 	flags.StringSliceVar(&o.kafka, "kafka", nil, "`BROKERS` of a Kafka to use instead, as host:port,... The demo makes a topic of its own and deletes it at the end")
-	flags.StringVar(&o.delivery, "delivery", atLeastOnce, "`PROMISE` of the relay: "+atLeastOnce+" or "+exactlyOnce)
+	flags.StringVar(&o.delivery, "delivery", exactlyOnce, "`PROMISE` of the relay: "+exactlyOnce+" or "+atLeastOnce)
 	cmd.AddCommand(relayCommand())
 	return cmd
 }

@@ -26,7 +26,7 @@ var relayFlags = []settingFlag{
 	{"slot", "postgres.slot", "replication `SLOT` (default outrider_NAME)"},
 	{"table", "outbox.tables", "outbox `TABLES`, as schema.table,... (default public.outbox)"},
 	{"kafka", "kafka.brokers", "`BROKERS` to start from, as host:port,..."},
-	{"delivery", "kafka.delivery", "`PROMISE` to keep: at-least-once or exactly-once (default at-least-once)"},
+	{"delivery", "kafka.delivery", "`PROMISE` to keep: exactly-once or at-least-once (default exactly-once)"},
 	{"listen", "http.listen", "`ADDRESS` of the admin endpoint (default 127.0.0.1:9187)"},
 }
 

@@ -127,9 +127,8 @@ func defaults() *Settings {
 	return &Settings{
 		Postgres: Postgres{Publication: "outrider", Create: true, Failover: "auto"},
 		Kafka: Kafka{
-			SASL: SASL{Mechanism: "none"},
-			// The weaker promise, for as long as the stronger one is not built: see notBuilt.
-			Delivery:         "at-least-once",
+			SASL:             SASL{Mechanism: "none"},
+			Delivery:         "exactly-once",
 			Compression:      "none",
 			BatchBytes:       1 << 20,
 			MaxInFlightBytes: 16 << 20,
