@@ -44,6 +44,9 @@ func share(server io.Closer, err error) error {
 }
 
 func TestMain(m *testing.M) {
+	if consumer := os.Getenv(inboxEnv); consumer != "" {
+		os.Exit(runInboxConsumer(consumer))
+	}
 	code := m.Run()
 	var errs []error
 	for _, server := range shared.servers {
