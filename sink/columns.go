@@ -9,7 +9,7 @@ import (
 )
 
 // columnNames lists, for each role, the column names that have it by default, the preferred one first.
-// topic, key and partition have no default names: a column is only read as one when the settings say so.
+// timestamp, topic, key and partition have no default names: a column is only read as one when the settings say so.
 var columnNames = map[string][]string{
 	"id":             {"id", "event_id"},
 	"aggregate_type": {"aggregate_type", "aggregatetype"},
@@ -17,6 +17,7 @@ var columnNames = map[string][]string{
 	"event_type":     {"event_type", "eventtype", "type"},
 	"payload":        {"payload"},
 	"headers":        {"headers"},
+	"timestamp":      nil,
 	"topic":          nil,
 	"key":            nil,
 	"partition":      nil,
@@ -24,15 +25,22 @@ var columnNames = map[string][]string{
 
 // PostgreSQL type OIDs (pg_type.dat) that decide how a column is read.
 const (
-	oidBytea   = 17
-	oidInt8    = 20
-	oidInt2    = 21
-	oidInt4    = 23
-	oidText    = 25
-	oidJSON    = 114
-	oidBPChar  = 1042
-	oidVarchar = 1043
-	oidJSONB   = 3802
+	oidBool        = 16
+	oidBytea       = 17
+	oidInt8        = 20
+	oidInt2        = 21
+	oidInt4        = 23
+	oidText        = 25
+	oidJSON        = 114
+	oidFloat4      = 700
+	oidFloat8      = 701
+	oidBPChar      = 1042
+	oidVarchar     = 1043
+	oidDate        = 1082
+	oidTimestamp   = 1114
+	oidTimestamptz = 1184
+	oidUUID        = 2950
+	oidJSONB       = 3802
 )
 
 // payloadTypes are those whose text form, or whose bytes, are the record's value.
@@ -59,7 +67,7 @@ func (c columns) index(name string) int {
 // role gives the column that has a role: the configured one, else the first well-known name. It is -1, without an
 // error, where the table has none; a configured column that is missing is an error.
 func (c columns) role(role string) (int, error) {
-	if name, ok := c.overrides[role]; ok {
+	if name, ok := c.configured(role); ok {
 		i := c.index(name)
 		if i < 0 {
 			return -1, fmt.Errorf("table %s has no column %q, which outbox.columns.%s names (it has %s)", c.relation, name, role, c.list())
@@ -72,6 +80,14 @@ func (c columns) role(role string) (int, error) {
 		}
 	}
 	return -1, nil
+}
+
+// configured gives the column that the settings give a role: this table's own setting, else that of all tables.
+func (c columns) configured(role string) (name string, ok bool) {
+	if name, ok = c.overrides[c.relation.Namespace+"."+c.relation.Name+"."+role]; !ok {
+		name, ok = c.overrides[role]
+	}
+	return name, ok
 }
 
 // find resolves a template reference: a role first, else a column of that name. -1 when there is neither.

@@ -76,21 +76,3 @@ type Decided struct {
 	Position string
 	Policy   Policy
 }
-
-// Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
-type Routing struct {
-	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, topic, key, partition) to a column.
-	Columns map[string]string
-	// Topic is a template over columns and roles. Empty: outbox.event.${aggregate_type}, or ${event_type} for a table that has no aggregate.
-	Topic string
-	// Key is a template likewise. Empty: ${aggregate_id}, or no key for a table that has no aggregate.
-	Key string
-	// AllowedTopics are names, or prefixes ending in *. Empty: whatever Topic yields. Topics that begin with __ are never allowed.
-	AllowedTopics []string
-	// Headers are "column" or "column:alias", in order.
-	Headers []string
-	// OmitPosition leaves the position header out; only for at-least-once.
-	OmitPosition bool
-	// NullPayloadIsPoison makes a NULL payload meet the policy instead of becoming a tombstone.
-	NullPayloadIsPoison bool
-}

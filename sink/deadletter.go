@@ -3,7 +3,6 @@ package sink
 import (
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/record"
@@ -139,17 +138,4 @@ func shorten(b *batch, compression record.Compression) (shorter *batch, err erro
 		return nil, err
 	}
 	return &batch{wire: wire, sealed: true, first: b.first, oldest: b.oldest, then: b.then}, nil
-}
-
-// salvage makes as much of a record as can be had of an event that could not be routed: a payload that could not be
-// converted goes as Postgres prints it, headers that could not be read are left out.
-func (r *router) salvage(e *decoder.Event, now time.Time) {
-	e, p, _ := r.row(e) // it could be planned, or it were no poison; of a message that cannot be read the payload is all
-	r.scratch = r.scratch[:0]
-	r.topicName, r.rec.Key, r.partition = nil, nil, -1
-	_ = r.address(p, e.Values) // sets what it gets to
-	if r.value(p, e.Values) != nil {
-		r.rec.Value = e.Values[p.payload].Data
-	}
-	_ = r.allHeaders(p, e, r.stamp(e.CommitTime, now))
 }

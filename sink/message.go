@@ -32,7 +32,7 @@ type messages struct {
 }
 
 // messageTypes are the types of the columns that are not text.
-var messageTypes = map[string]uint32{"payload": oidJSON, "headers": oidJSON, "partition": oidInt4}
+var messageTypes = map[string]uint32{"payload": oidJSON, "headers": oidJSON, "partition": oidInt4, "timestamp": oidTimestamptz}
 
 // newMessages makes the columns that the roles have; making a plan adds those that templates and headers name.
 func newMessages(overrides map[string]string) *messages {

@@ -8,22 +8,22 @@ import (
 
 // plan is what a relation's columns mean, resolved once.
 type plan struct {
-	relation   *decoder.Relation
-	topic, key boundTemplate
-	hasKey     bool
-	id         int // columns; -1: the table has none
-	eventType  int
-	payload    int
-	headers    int
-	partition  int
-	bytea      bool // payload is a bytea
-	looseJSON  bool // headers are text that Postgres has not checked
-	placed     []placedHeader
-}
-
-type placedHeader struct {
-	name   []byte
-	column int
+	relation    *decoder.Relation
+	topic       boundTemplate
+	key         boundTemplate // nil: no key, or keyPart's
+	keyPart     part          // a key that has to be written; nil for most
+	value       maker
+	id          int // columns; -1: the table has none
+	eventType   int
+	payload     int
+	headers     int
+	timestamp   int
+	partition   int
+	bytea       bool // payload is a bytea
+	looseJSON   bool // headers are text that Postgres has not checked
+	placed      []placedHeader
+	source      boundTemplate // of CloudEvents
+	contentType []byte        // likewise; nil: a column says it
 }
 
 // planFor resolves what a relation's columns mean. Its errors stop the relay before anything of the table is produced.
@@ -55,91 +55,113 @@ func (r *router) resolve(rel *decoder.Relation) (*plan, error) {
 		c.messages = r.messages
 	}
 	p := &plan{relation: rel}
-	var err error
-	if p.payload, err = c.typed("payload", payloadTypes, "jsonb, json, text, varchar or bytea"); err != nil {
+	if err := r.findColumns(p, c); err != nil {
 		return nil, err
 	}
-	if p.payload < 0 {
-		return nil, fmt.Errorf("table %s has no payload column (it has %s): name one in outbox.columns.payload, or publish with all columns", rel, c.list())
-	}
-	p.bytea = rel.Columns[p.payload].Type == oidBytea
-	if p.headers, err = c.typed("headers", headerTypes, "jsonb, json or text"); err != nil {
+	if err := r.bindTopic(p, c); err != nil {
 		return nil, err
 	}
-	p.looseJSON = p.headers >= 0 && rel.Columns[p.headers].Type != oidJSON && rel.Columns[p.headers].Type != oidJSONB
-	if p.partition, err = c.typed("partition", []uint32{oidInt2, oidInt4, oidInt8}, "an integer"); err != nil {
+	if err := r.bindKey(p, c); err != nil {
 		return nil, err
 	}
-	if p.id, err = c.role("id"); err != nil {
-		return nil, err
-	}
-	if p.eventType, err = c.role("event_type"); err != nil {
-		return nil, err
-	}
-	if err := r.bindTemplates(p, c); err != nil {
+	if err := r.bindValue(p, c); err != nil {
 		return nil, err
 	}
 	return p, r.place(p, c)
 }
 
-// bindTemplates chooses and binds the topic and key templates for a table.
-func (r *router) bindTemplates(p *plan, c columns) error {
+// findColumns finds the columns that have a role of their own.
+func (r *router) findColumns(p *plan, c columns) (err error) {
+	if p.payload, err = c.typed("payload", payloadTypes, "jsonb, json, text, varchar or bytea"); err != nil {
+		return err
+	}
+	if p.payload < 0 {
+		return fmt.Errorf("table %s has no payload column (it has %s): name one in outbox.columns.payload, or publish with all columns", c.relation, c.list())
+	}
+	p.bytea = c.relation.Columns[p.payload].Type == oidBytea
+	p.headers = -1
+	// Debezium's router knows no such column: it is one only where it is named.
+	if _, named := c.configured("headers"); named || !r.routing.Debezium {
+		if p.headers, err = c.typed("headers", headerTypes, "jsonb, json or text"); err != nil {
+			return err
+		}
+	}
+	p.looseJSON = p.headers >= 0 && !isJSON(c, p.headers)
+	if p.partition, err = c.typed("partition", []uint32{oidInt2, oidInt4, oidInt8}, "an integer"); err != nil {
+		return err
+	}
+	if p.timestamp, err = c.typed("timestamp", []uint32{oidTimestamp, oidTimestamptz}, "timestamp or timestamptz"); err != nil {
+		return err
+	}
+	if p.id, err = c.role("id"); err != nil {
+		return err
+	}
+	p.eventType, err = c.role("event_type")
+	return err
+}
+
+// bindTopic chooses and binds the template of the topic.
+func (r *router) bindTopic(p *plan, c columns) error {
 	aggregate, err := c.role("aggregate_type")
 	if err != nil {
 		return err
 	}
-	key, err := c.role("aggregate_id")
-	if err != nil {
-		return err
-	}
-	topic := r.topic
-	if r.topicDefault {
-		switch _, configured := c.overrides["topic"]; {
+	topic := r.set.topic
+	if r.set.topicIsDefault {
+		routed := template{{text: "aggregate_type", ref: true}}
+		_, configured := c.configured("topic")
+		switch {
 		case configured:
 			topic = template{{text: "topic", ref: true}}
-		case aggregate >= 0:
-			topic = template{{text: "outbox.event."}, {text: "aggregate_type", ref: true}}
-		default:
+		case aggregate < 0 && !r.routing.Debezium:
 			topic = template{{text: "event_type", ref: true}}
+		case r.set.regex != nil:
+			topic = routed
+		default:
+			topic = append(template{{text: "outbox.event."}}, routed...)
 		}
 	}
 	if p.topic, err = topic.bind(c.find); err != nil {
 		return fmt.Errorf("table %s: outbox.topic: %w (it has %s)", c.relation, err, c.list())
 	}
-	keyTemplate := r.key
-	if r.keyDefault {
-		switch _, configured := c.overrides["key"]; {
-		case configured:
-			keyTemplate = template{{text: "key", ref: true}}
-		case key >= 0:
-			keyTemplate = template{{text: "aggregate_id", ref: true}}
-		}
-	}
-	p.hasKey = len(keyTemplate) > 0
-	if p.key, err = keyTemplate.bind(c.find); err != nil {
-		return fmt.Errorf("table %s: outbox.key: %w (it has %s)", c.relation, err, c.list())
-	}
 	return nil
 }
 
-// place lists the columns that become headers, in their order.
-func (r *router) place(p *plan, c columns) error {
-	add := func(name []byte, column int) {
-		if column >= 0 {
-			p.placed = append(p.placed, placedHeader{name, column})
+// bindKey chooses and binds the template of the key.
+func (r *router) bindKey(p *plan, c columns) error {
+	aggregate, err := c.role("aggregate_id")
+	if err != nil || r.set.keyAbsent {
+		return err
+	}
+	key := r.set.key
+	if len(key) == 0 {
+		_, configured := c.configured("key")
+		switch {
+		case configured:
+			key = template{{text: "key", ref: true}}
+		case aggregate >= 0 || r.routing.Debezium:
+			key = template{{text: "aggregate_id", ref: true}}
+		default:
+			r.log.Info().Stringer("table", c.relation).Msg("the table has no aggregate id: its records have no key, and so no order among them; outbox.key can name a column")
+			return nil
 		}
 	}
-	add(headerID, p.id)
-	add(headerEventType, p.eventType)
-	for _, name := range tracingColumns {
-		add([]byte(name), c.index(name))
+	bound, err := key.bind(c.find)
+	if err != nil {
+		return fmt.Errorf("table %s: outbox.key: %w (it has %s)", c.relation, err, c.list())
 	}
-	for _, h := range r.headers {
-		column := c.find(h.column)
-		if column < 0 {
-			return fmt.Errorf("table %s has no column %q, which outbox.headers names (it has %s)", c.relation, h.column, c.list())
+	if len(bound) > 1 || bound[0].column < 0 {
+		if p.key = bound; r.set.keyFormat != Verbatim {
+			p.key, p.keyPart = nil, &templatePart{template: bound}
 		}
-		add([]byte(h.alias), column)
+		return nil
+	}
+	part, err := r.partOf(c, bound[0].column)
+	if err != nil {
+		return err
+	}
+	if p.key = bound; r.set.keyFormat != Verbatim || r.routing.Debezium && part.typ.convert != nil {
+		p.key, p.keyPart = nil, part
 	}
 	return nil
 }

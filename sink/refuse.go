@@ -215,7 +215,7 @@ func (p *Poison) identify(rec record.Record) {
 		h := &rec.Headers[i]
 		switch string(h.Key) {
 		case string(headerID):
-			p.ID = string(h.Value)
+			p.ID = string(plainID(h.Value))
 		case string(headerPosition):
 			_, p.Position, _ = strings.Cut(string(h.Value), ":") // the relay's name is in front
 		}

@@ -2,8 +2,6 @@ package sink
 
 import (
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,21 +10,22 @@ import (
 	"time"
 
 	"github.com/buger/jsonparser"
+	"github.com/rs/zerolog"
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/record"
 )
 
 // router turns events into records: topic, key, value, headers, partition, timestamp. It is used by one goroutine.
+//
+// What can be decided about a table is decided once, in its plan; what is left for a row is to copy bytes.
 type router struct {
-	name         string // first part of the position header
-	topic, key   template
-	keyDefault   bool
-	topicDefault bool
-	routing      Routing
-	headers      []headerColumn // configured ones, not yet bound
-	maxAge       time.Duration
-	stats        *Stats
+	name    string // first part of the position header
+	routing Routing
+	set     settings
+	maxAge  time.Duration
+	stats   *Stats
+	log     zerolog.Logger
 
 	plans    map[*decoder.Relation]*plan // a new Relation message is a new pointer, and a new plan
 	last     *plan
@@ -38,58 +37,27 @@ type router struct {
 	partition int32 // -1: by the key
 	scratch   []byte
 
-	collect func(key, value []byte, kind jsonparser.ValueType, offset int) error // r.header, bound once: no closure per row
+	at         time.Time                                                            // the event's own time
+	late       time.Time                                                            // the same where the record could not be stamped with it, else zero
+	lateHeader []byte                                                               // tells it
+	collect    func(key, value []byte, kind jsonparser.ValueType, offset int) error // r.member, bound once: no closure per row
 }
-
-// headerColumn is a configured "column:alias".
-type headerColumn struct{ column, alias string }
 
 // unroutable is why an event cannot become a record; policy decides about it. It never holds a payload.
 type unroutable struct{ reason string }
 
 func (u *unroutable) Error() string { return u.reason }
 
-// Header names that every record may carry.
-var (
-	headerID         = []byte("id")
-	headerEventType  = []byte("event_type")
-	headerCommitTime = []byte("outrider-commit-time")
-	headerPosition   = []byte("outrider-position")
-	ownHeaderPrefix  = []byte("outrider-")
-)
-
-// tracing columns are passed on under their own names (W3C Trace Context).
-var tracingColumns = []string{"traceparent", "tracestate"}
-
 func newRouter(cfg *Config) (*router, error) {
+	set, err := readRouting(&cfg.Routing, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
 	r := &router{
-		name: cfg.Name, routing: cfg.Routing, maxAge: cfg.MaxTimestampAge, stats: cfg.Stats,
-		keyDefault: cfg.Routing.Key == "", topicDefault: cfg.Routing.Topic == "",
+		name: cfg.Name, routing: cfg.Routing, set: set, maxAge: cfg.MaxTimestampAge, stats: cfg.Stats, log: cfg.Log,
 		plans: make(map[*decoder.Relation]*plan), messages: newMessages(cfg.Routing.Columns),
 	}
-	var err error
-	if r.topic, err = parseTemplate(cfg.Routing.Topic); err != nil {
-		return nil, fmt.Errorf("outbox.topic: %w", err)
-	}
-	if r.key, err = parseTemplate(cfg.Routing.Key); err != nil {
-		return nil, fmt.Errorf("outbox.key: %w", err)
-	}
-	for role := range cfg.Routing.Columns {
-		if _, known := columnNames[role]; !known {
-			return nil, fmt.Errorf("outbox.columns: %q is not a role", role)
-		}
-	}
-	for _, h := range cfg.Routing.Headers {
-		column, alias, aliased := strings.Cut(h, ":")
-		if !aliased {
-			alias = column
-		}
-		if column == "" || alias == "" || strings.HasPrefix(alias, string(ownHeaderPrefix)) {
-			return nil, fmt.Errorf("outbox.headers: %q is not column or column:alias (an alias may not begin with %s)", h, ownHeaderPrefix)
-		}
-		r.headers = append(r.headers, headerColumn{column, alias})
-	}
-	r.collect = r.header
+	r.collect = r.member
 	return r, nil
 }
 
@@ -104,11 +72,28 @@ func (r *router) route(e *decoder.Event, now time.Time) error {
 	if err := r.address(p, e.Values); err != nil {
 		return err
 	}
-	if err := r.value(p, e.Values); err != nil {
+	if r.rec.Value, err = p.value(e.Values); err != nil {
 		return err
 	}
-	restamped := r.stamp(e.CommitTime, now)
-	return r.allHeaders(p, e, restamped)
+	if err := r.stamp(p, e, now); err != nil {
+		return err
+	}
+	return r.allHeaders(p, e)
+}
+
+// salvage makes as much of a record as can be had of an event that could not be routed: a payload that could not be
+// converted goes as Postgres prints it, headers that could not be read are left out.
+func (r *router) salvage(e *decoder.Event, now time.Time) {
+	e, p, _ := r.row(e) // it could be planned, or it were no poison; of a message that cannot be read the payload is all
+	r.scratch = r.scratch[:0]
+	r.topicName, r.rec.Key, r.partition = nil, nil, -1
+	_ = r.address(p, e.Values) // sets what it gets to
+	var err error
+	if r.rec.Value, err = p.value(e.Values); err != nil {
+		r.rec.Value = e.Values[p.payload].Data
+	}
+	_ = r.stamp(p, e, now)
+	_ = r.allHeaders(p, e)
 }
 
 // eventID is the id that the event's record carries; nil when it has none.
@@ -120,7 +105,7 @@ func (r *router) eventID(e *decoder.Event) ([]byte, error) {
 	if err != nil || p.id < 0 || e.Values[p.id].Format == decoder.Null {
 		return nil, err
 	}
-	return e.Values[p.id].Data, nil
+	return plainID(e.Values[p.id].Data), nil
 }
 
 // take expands t into scratch.
@@ -136,14 +121,14 @@ func (r *router) address(p *plan, values []decoder.Value) error {
 	if !ok {
 		return &unroutable{fmt.Sprintf("%s is NULL, and the topic is made from it", null)}
 	}
+	if r.set.regex != nil {
+		from := len(r.scratch)
+		r.scratch = r.set.regex.appendReplaced(r.scratch, topic)
+		topic = r.scratch[from:len(r.scratch):len(r.scratch)]
+	}
 	r.topicName = topic
-	r.rec.Key = nil
-	if p.hasKey {
-		key, null, ok := r.take(p.key, values)
-		if !ok {
-			return &unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", null)}
-		}
-		r.rec.Key = key
+	if err := r.key(p, values); err != nil {
+		return err
 	}
 	r.partition = -1
 	if p.partition >= 0 {
@@ -158,115 +143,28 @@ func (r *router) address(p *plan, values []decoder.Value) error {
 	return nil
 }
 
-// value sets the record's value: the payload byte for byte as Postgres prints it, or a bytea's bytes.
-func (r *router) value(p *plan, values []decoder.Value) error {
-	v := &values[p.payload]
+// key sets the record's key. A NULL in it is the row's fault: without a key the row would lose its order. Debezium's router
+// lets such a row pass.
+func (r *router) key(p *plan, values []decoder.Value) error {
+	r.rec.Key = nil
 	switch {
-	case v.Format == decoder.Null:
-		if r.routing.NullPayloadIsPoison {
-			return &unroutable{"the payload is NULL (outbox.tombstone_on_null is false)"}
-		}
-		r.rec.Value = nil
-	case p.bytea && v.Format == decoder.Text:
-		digits, ok := bytes.CutPrefix(v.Data, []byte(`\x`))
-		if !ok {
-			return &unroutable{"the bytea payload is not in hex format"}
-		}
-		from := len(r.scratch)
-		r.scratch = slices.Grow(r.scratch, len(digits)/2)[:from+len(digits)/2]
-		if _, err := hex.Decode(r.scratch[from:], digits); err != nil {
-			return &unroutable{"the bytea payload is not in hex format"}
-		}
-		r.rec.Value = r.scratch[from:len(r.scratch):len(r.scratch)]
-	default:
-		r.rec.Value = v.Data[:len(v.Data):len(v.Data)]
-	}
-	return nil
-}
-
-// stamp sets the timestamp and says whether it is not the commit time: a broker ages its memory of a producer by the
-// batches' own timestamps, so an old stamp would let a repeated batch in.
-func (r *router) stamp(commit, now time.Time) (restamped bool) {
-	age := now.Sub(commit)
-	if age > r.maxAge {
-		r.rec.Timestamp = now.UnixMilli()
-		return true
-	}
-	if age < 0 {
-		commit = now
-	}
-	r.rec.Timestamp = commit.UnixMilli()
-	return false
-}
-
-// allHeaders sets the headers: id, event_type, tracing and configured columns, the row's own object, and ours at the end.
-func (r *router) allHeaders(p *plan, e *decoder.Event, restamped bool) error {
-	r.rec.Headers = r.rec.Headers[:0]
-	for i := range p.placed {
-		if v := &e.Values[p.placed[i].column]; v.Format != decoder.Null {
-			r.rec.Headers = append(r.rec.Headers, record.Header{Key: p.placed[i].name, Value: v.Data})
-		}
-	}
-	if p.headers >= 0 {
-		if err := r.rowHeaders(&e.Values[p.headers], p.looseJSON); err != nil {
+	case p.keyPart != nil:
+		if err := p.keyPart.load(values); err != nil {
 			return err
 		}
-	}
-	if restamped {
-		from := len(r.scratch)
-		r.scratch = e.CommitTime.UTC().AppendFormat(r.scratch, time.RFC3339Nano)
-		r.rec.Headers = append(r.rec.Headers, record.Header{Key: headerCommitTime, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
-	}
-	if !r.routing.OmitPosition {
-		from := len(r.scratch)
-		r.scratch = append(r.scratch, r.name...)
-		r.scratch = append(r.scratch, ':')
-		r.scratch = e.Position.Append(r.scratch)
-		r.rec.Headers = append(r.rec.Headers, record.Header{Key: headerPosition, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
-	}
-	return nil
-}
-
-// rowHeaders adds the members of the row's headers object. A string becomes its text, null a null value, anything else its JSON.
-func (r *router) rowHeaders(v *decoder.Value, loose bool) error {
-	if v.Format == decoder.Null || string(v.Data) == "{}" {
-		return nil
-	}
-	if loose && !json.Valid(v.Data) {
-		return &unroutable{"the headers are not JSON"}
-	}
-	if err := jsonparser.ObjectEach(v.Data, r.collect); err != nil {
-		return &unroutable{"the headers are no JSON object"}
-	}
-	return nil
-}
-
-// header takes one member of the headers object.
-func (r *router) header(key, value []byte, kind jsonparser.ValueType, _ int) error {
-	if bytes.HasPrefix(key, ownHeaderPrefix) {
-		r.stats.HeadersDropped.Inc()
-		return nil
-	}
-	// key may lie in jsonparser's own buffer, and a string still has its escapes.
-	from := len(r.scratch)
-	r.scratch = append(r.scratch, key...)
-	key = r.scratch[from:len(r.scratch):len(r.scratch)]
-	switch kind {
-	case jsonparser.Null:
-		value = nil
-	case jsonparser.String:
-		if bytes.IndexByte(value, '\\') >= 0 {
-			from := len(r.scratch)
-			r.scratch = slices.Grow(r.scratch, len(value))
-			text, err := jsonparser.Unescape(value, r.scratch[from:from+len(value)])
-			if err != nil {
-				return err
-			}
-			value = text
-			r.scratch = r.scratch[:from+len(value)]
+		if p.keyPart.null() && !r.routing.Debezium {
+			return &unroutable{"the column of the key is NULL"}
+		}
+		r.rec.Key = r.write(p.keyPart, r.set.keyFormat)
+	case p.key != nil:
+		key, null, ok := r.take(p.key, values)
+		switch {
+		case ok:
+			r.rec.Key = key
+		case !r.routing.Debezium:
+			return &unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", null)}
 		}
 	}
-	r.rec.Headers = append(r.rec.Headers, record.Header{Key: key, Value: value})
 	return nil
 }
 

@@ -15,12 +15,6 @@ import (
 	"github.com/outrider-relay/outrider/sink/record"
 )
 
-const (
-	oidUUID        = 2950
-	oidBool        = 16
-	oidTimestamptz = 1184
-)
-
 // table describes one; columns are name, OID, name, OID, ...
 func table(name string, columns ...any) *decoder.Relation {
 	rel := &decoder.Relation{ID: 16384, Namespace: "public", Name: name}
@@ -236,7 +230,7 @@ func TestPoisonRowsAreToldApart(t *testing.T) {
 		"topic that is no UTF-8":        {Routing{}, row("\xff", "42"), "outside [a-zA-Z0-9._-]"},
 		"internal topic":                {Routing{Topic: "${aggregate_type}"}, row("__consumer_offsets", "42"), "internal"},
 		"topic not allowed":             {Routing{AllowedTopics: []string{"outbox.event.a*", "b"}}, row("order", "42"), "allowed_topics"},
-		"NULL payload where it is none": {Routing{NullPayloadIsPoison: true}, event(ownTable, "id-1", "order", "42", "X", nil), "payload is NULL"},
+		"NULL payload where it is none": {Routing{NoTombstone: true}, event(ownTable, "id-1", "order", "42", "X", nil), "payload is NULL"},
 		"headers are an array":          {Routing{}, headers(ownTable, `["a"]`), "no JSON object"},
 		"headers are a string":          {Routing{}, headers(ownTable, `"a"`), "no JSON object"},
 		"headers are JSON null":         {Routing{}, headers(ownTable, `null`), "no JSON object"},

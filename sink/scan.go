@@ -321,7 +321,7 @@ func (s *scan) found(p *scanned, rec *protocol.Record) error {
 			position = h.Value // the last one: the relay's own
 		case string(headerID):
 			if id == nil {
-				id = h.Value // the first one
+				id = plainID(h.Value) // the first one
 			}
 		}
 	}

@@ -77,3 +77,26 @@ func (t boundTemplate) expand(b []byte, values []decoder.Value) (_ []byte, null 
 	}
 	return b, "", true
 }
+
+// templatePart is a template's text as a part of a record.
+type templatePart struct {
+	template boundTemplate
+	text     []byte
+}
+
+func (p *templatePart) load(values []decoder.Value) error {
+	var null string
+	var ok bool
+	if p.text, null, ok = p.template.expand(p.text[:0], values); !ok {
+		return &unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", null)}
+	}
+	return nil
+}
+
+func (p *templatePart) null() bool                 { return false }
+func (p *templatePart) appendText(b []byte) []byte { return append(b, p.text...) }
+func (p *templatePart) appendJSON(b []byte) []byte { return appendQuoted(b, p.text) }
+
+func (p *templatePart) appendSchema(b []byte, field string) []byte {
+	return appendSchema(b, "string", false, "", field)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -60,6 +61,9 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 			}
 			return k, nil
 		},
+		Rehearse: func(ctx context.Context) error {
+			return sink.Rehearse(ctx, cfg, s.Kafka.Delivery == cdc.ExactlyOnce)
+		},
 		CheckpointInterval: s.Checkpoint.Interval,
 		Drain:              s.Timeouts.Drain,
 		ExitOnBlocked:      s.OnBlocked == "exit",
@@ -97,15 +101,7 @@ func sinkConfig(s *config.Settings, stats *sink.Stats, log zerolog.Logger) (sink
 			Config:            s.Kafka.Topics.Config,
 			Wait:              s.Kafka.Topics.Wait,
 		},
-		Routing: sink.Routing{
-			Columns:             s.Outbox.Columns,
-			Topic:               s.Outbox.Topic,
-			Key:                 s.Outbox.Key,
-			AllowedTopics:       s.Outbox.AllowedTopics,
-			Headers:             s.Outbox.Headers,
-			OmitPosition:        !s.Outbox.PositionHeader,
-			NullPayloadIsPoison: !s.Outbox.TombstoneOnNull,
-		},
+		Routing:    s.Outbox.Routing(),
 		OnPoison:   sink.Policy(s.Outbox.OnPoison),
 		DeadLetter: s.Outbox.DeadLetter.Topic,
 		Stats:      stats,

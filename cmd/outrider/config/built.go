@@ -12,12 +12,6 @@ func (l *loader) checkBuilt() {
 		instead string
 	}{
 		{"kafka.sasl.mechanism", slices.Contains([]string{"aws-msk-iam", "oauthbearer"}, s.Kafka.SASL.Mechanism), s.Kafka.SASL.Mechanism + " is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
-		{"outbox.columns", o.Columns["timestamp"] != "", "a timestamp column is not built yet in this version: records carry the commit time"},
-		{"outbox.topic_regex.match", o.TopicRegex.Match != "", "not built yet in this version: use a template in outbox.topic"},
-		{"outbox.topic_regex.replace", o.TopicRegex.Replace != "", "not built yet in this version: use a template in outbox.topic"},
-		{"outbox.envelope", len(o.Envelope) > 0, "not built yet in this version: place columns as outbox.headers"},
-		{"outbox.value", o.Value != "verbatim", o.Value + " is not built yet in this version: use verbatim"},
-		{"outbox.compat", o.Compat != "none", o.Compat + " is not built yet in this version: use none"},
 		{"outbox.retention", o.Retention != 0, "not built yet in this version: use 0 and delete old rows yourself"},
 		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
 	} {

@@ -209,8 +209,9 @@ func (l *loader) checkOutbox() {
 		}
 	}
 	for _, role := range slices.Sorted(maps.Keys(o.Columns)) {
-		if !slices.Contains(roles, role) {
-			l.wrongEntry("outbox.columns", role, "unknown role; the nearest is %s", nearest(role, roles))
+		last := strings.LastIndex(role, ".") + 1 // schema.table.role, or a role alone
+		if table := role[:last]; !slices.Contains(roles, role[last:]) || strings.Count(table, ".") == 1 {
+			l.wrongEntry("outbox.columns", role, "unknown role; the nearest is %s (or schema.table.role, for one table alone)", nearest(role[last:], roles))
 		} else if o.Columns[role] == "" {
 			l.wrongEntry("outbox.columns", role, "names no column")
 		}
@@ -223,14 +224,11 @@ func (l *loader) checkOutbox() {
 			l.wrong("outbox.allowed_topics", "%q: topics that begin with __ are internal to Kafka and are never written", topic)
 		}
 	}
-	for _, header := range o.Headers {
-		column, alias, renamed := strings.Cut(header, ":")
-		switch {
-		case column == "" || renamed && alias == "":
-			l.wrong("outbox.headers", "%q is neither column nor column:alias", header)
-		case strings.HasPrefix(column, "outrider-") && !renamed, strings.HasPrefix(alias, "outrider-"):
-			l.wrong("outbox.headers", "%q: header names that begin with outrider- are the relay's own", header)
-		}
+	l.checkPlacements("outbox.headers", o.Headers)
+	l.checkPlacements("outbox.envelope", o.Envelope)
+	routing := o.Routing()
+	for _, problem := range routing.Check(l.settings.Name) {
+		l.wrong(problem.Setting, "%s", problem.Reason)
 	}
 	if slices.Contains(o.LogicalMessages.Prefixes, "") {
 		l.wrong("outbox.logical_messages.prefixes", "an empty prefix is none")
@@ -240,6 +238,19 @@ func (l *loader) checkOutbox() {
 	}
 	if !topicRule.MatchString(o.DeadLetter.Topic) {
 		l.wrong("outbox.dead_letter.topic", "%q is no topic", o.DeadLetter.Topic)
+	}
+}
+
+// checkPlacements finds what is no "column:alias".
+func (l *loader) checkPlacements(path string, list []string) {
+	for _, placed := range list {
+		column, alias, renamed := strings.Cut(placed, ":")
+		switch {
+		case column == "" || renamed && alias == "":
+			l.wrong(path, "%q is neither column nor column:alias", placed)
+		case strings.HasPrefix(column, "outrider-") && !renamed, strings.HasPrefix(alias, "outrider-"):
+			l.wrong(path, "%q: names that begin with outrider- are the relay's own", placed)
+		}
 	}
 }
 

@@ -36,6 +36,9 @@ func (s Sources) Load() (*Settings, error) {
 		l.set(f.Path, f.Value, origin{where: "--" + f.Name})
 	}
 	settings.complete()
+	if settings.Outbox.Compat == "debezium" && !l.given("outbox.tombstone_on_null") {
+		settings.Outbox.TombstoneOnNull = false // as route.tombstone.on.empty.payload is there
+	}
 	l.check()
 	if len(l.problems) > 0 {
 		l.problems.sort()

@@ -73,7 +73,7 @@ func TestProblemsNamePlaceKeyAndWayOut(t *testing.T) {
 		)},
 		{"two passwords", "kafka: {sasl: {mechanism: plain, username: u, password: p, password_file: outrider.yaml}}\n", nil, nil, "outrider.yaml:1: kafka.sasl.password_file: set this or kafka.sasl.password, not both"},
 		{"a table without schema", "outbox: {tables: [outbox]}\n", nil, nil, `outrider.yaml:1: outbox.tables: "outbox" has no schema: write schema.table, e.g. public.outbox`},
-		{"an unknown role", "outbox:\n  columns:\n    id: uid\n    paylaod: body\n", nil, nil, "outrider.yaml:4: outbox.columns.paylaod: unknown role; the nearest is payload"},
+		{"an unknown role", "outbox:\n  columns:\n    id: uid\n    paylaod: body\n", nil, nil, "outrider.yaml:4: outbox.columns.paylaod: unknown role; the nearest is payload (or schema.table.role, for one table alone)"},
 		{"a role without column", "", []string{"OUTRIDER_OUTBOX_COLUMNS=id="}, nil, "OUTRIDER_OUTBOX_COLUMNS: outbox.columns.id: names no column"},
 		{"an empty prefix", "outbox: {logical_messages: {prefixes: [orders, '']}}\n", nil, nil, "outrider.yaml:1: outbox.logical_messages.prefixes: an empty prefix is none"},
 		{"wild cards inside", "outbox: {allowed_topics: ['a*b', '__x', 'ok*', '*']}\n", nil, nil, lines(
@@ -82,7 +82,28 @@ func TestProblemsNamePlaceKeyAndWayOut(t *testing.T) {
 		)},
 		{"headers", "outbox: {headers: ['a', 'a:b', 'a:', 'a:outrider-x']}\n", nil, nil, lines(
 			`outrider.yaml:1: outbox.headers: "a:" is neither column nor column:alias`,
-			`outrider.yaml:1: outbox.headers: "a:outrider-x": header names that begin with outrider- are the relay's own`,
+			`outrider.yaml:1: outbox.headers: "a:outrider-x": names that begin with outrider- are the relay's own`,
+		)},
+		{"an envelope", "outbox: {envelope: ['a:']}\n", nil, nil, `outrider.yaml:1: outbox.envelope: "a:" is neither column nor column:alias`},
+		{"a role of half a table", "outbox: {columns: {outbox.payload: body}}\n", nil, nil, "outrider.yaml:1: outbox.columns.outbox.payload: unknown role; the nearest is payload (or schema.table.role, for one table alone)"},
+		{"templates and expressions", "outbox:\n  topic: a.${b\n  key: ${}\n  topic_regex: {match: 'a(?=b)', replace: x}\n", nil, nil, lines(
+			"outrider.yaml:2: outbox.topic: ${b is not a column reference: write ${column}",
+			"outrider.yaml:3: outbox.key: ${} is not a column reference: write ${column}",
+			`outrider.yaml:4: outbox.topic_regex.match: "(?=": invalid or unsupported Perl syntax; what Java has beyond RE2 (lookaround, backreferences, possessive quantifiers, atomic groups) is not supported`,
+		)},
+		{"a replacement without its group", "outbox: {topic_regex: {match: '(a)', replace: 'x$2'}}\n", nil, nil, `outrider.yaml:1: outbox.topic_regex.replace: $2 is no group of outbox.topic_regex.match, which has 1: write \$ for the character`},
+		{"half a regex", "outbox: {topic_regex: {match: '(a)'}}\n", nil, nil, "outbox.topic_regex.replace: required: what becomes of a match"},
+		{"formats that are none", "outbox: {value: xml, key_format: cloudevents-binary, header_format: x, timestamp: broker}\n", nil, nil, lines(
+			`outrider.yaml:1: outbox.value: "xml" is not verbatim, json, json-with-schema or cloudevents-binary`,
+			`outrider.yaml:1: outbox.key_format: "cloudevents-binary" is not verbatim, json or json-with-schema`,
+			`outrider.yaml:1: outbox.header_format: "x" is not verbatim, json or json-with-schema`,
+			`outrider.yaml:1: outbox.timestamp: "broker" is not commit or processing`,
+		)},
+		{"what contradicts", "outbox: {value: cloudevents-binary, compat: debezium}\n", nil, nil, "outrider.yaml:1: outbox.value: Debezium's router makes no CloudEvents: cloudevents-binary does not go with outbox.compat: debezium"},
+		{"what has no effect", "outbox: {expand_json: true, cloudevents: {source: x}, context_headers: {taskId: 0}}\n", nil, nil, lines(
+			"outrider.yaml:1: outbox.expand_json: has no effect with outbox.value: verbatim; use json or json-with-schema",
+			"outrider.yaml:1: outbox.cloudevents.source: has no effect without outbox.value: cloudevents-binary",
+			"outrider.yaml:1: outbox.context_headers: has no effect without outbox.compat: debezium",
 		)},
 		{"a listen address without port", "http: {listen: 127.0.0.1}\n", nil, nil, `outrider.yaml:1: http.listen: "127.0.0.1" is not host:port; "" turns the endpoint off`},
 		{"no drain", "timeouts: {drain: 0}\n", nil, nil, "outrider.yaml:1: timeouts.drain: must be more than 0"},
@@ -125,12 +146,6 @@ func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"KAFKA_SASL_MECHANISM=oauthbearer", "kafka.sasl.mechanism: oauthbearer is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"KAFKA_SASL_MECHANISM=aws-msk-iam", "kafka.sasl.mechanism: aws-msk-iam is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
-		{"OUTBOX_COLUMNS=timestamp=at", "outbox.columns: a timestamp column is not built yet in this version: records carry the commit time"},
-		{"OUTBOX_TOPIC_REGEX_MATCH=.*", "outbox.topic_regex.match: not built yet in this version: use a template in outbox.topic"},
-		{"OUTBOX_TOPIC_REGEX_REPLACE=x", "outbox.topic_regex.replace: not built yet in this version: use a template in outbox.topic"},
-		{"OUTBOX_ENVELOPE=id", "outbox.envelope: not built yet in this version: place columns as outbox.headers"},
-		{"OUTBOX_VALUE=json", "outbox.value: json is not built yet in this version: use verbatim"},
-		{"OUTBOX_COMPAT=debezium", "outbox.compat: debezium is not built yet in this version: use none"},
 		{"OUTBOX_RETENTION=24h", "outbox.retention: not built yet in this version: use 0 and delete old rows yourself"},
 		{"START_FROM=beginning", "start_from: beginning is not built yet in this version: use slot"},
 	} {

@@ -78,13 +78,19 @@ type Outbox struct {
 	Topic           string            // template over the row; empty: by the table's columns
 	TopicRegex      TopicRegex
 	AllowedTopics   []string // names or prefix*; empty: whatever the template yields
-	Key             string   // template over the row; empty: by the table's columns
+	Key             string   // template over the row, or none; empty: by the table's columns
+	KeyFormat       string   // verbatim, json or json-with-schema; empty: verbatim, with compat debezium as value
 	Headers         []string // column or column:alias
-	Envelope        []string
-	Value           string // verbatim, json, json-with-schema or cloudevents-binary
-	Compat          string // none or debezium
-	PositionHeader  bool   // false only with at-least-once
-	TombstoneOnNull bool
+	HeaderFormat    string   // verbatim, json or json-with-schema
+	Envelope        []string // column or column:alias; not empty: the value is an object of these and the payload
+	Value           string   // verbatim, json, json-with-schema or cloudevents-binary
+	ExpandJSON      bool     // a payload of JSON is written anew, as Debezium's router does it
+	Timestamp       string   // commit or processing; a column, where columns names one
+	CloudEvents     CloudEvents
+	Compat          string            // none or debezium
+	ContextHeaders  map[string]string // of Debezium's connector: connectorLogicalName, taskId, connectorName, runId
+	PositionHeader  bool              // false only with at-least-once
+	TombstoneOnNull bool              // default with compat debezium: false
 	LogicalMessages LogicalMessages
 	OnPoison        string // stop, dead_letter or skip
 	DeadLetter      DeadLetter
@@ -93,6 +99,11 @@ type Outbox struct {
 
 // TopicRegex rewrites a topic.
 type TopicRegex struct{ Match, Replace string }
+
+// CloudEvents says what the columns do not.
+type CloudEvents struct {
+	Source string // template over the row; empty: /outrider/<name>
+}
 
 // LogicalMessages are events that were emitted without a table.
 type LogicalMessages struct{ Prefixes []string }
@@ -136,7 +147,7 @@ func defaults() *Settings {
 			Topics:           Topics{Partitions: 6, ReplicationFactor: 3, Wait: time.Minute},
 		},
 		Outbox: Outbox{
-			Tables: []string{"public.outbox"}, Value: "verbatim", Compat: "none", PositionHeader: true, TombstoneOnNull: true,
+			Tables: []string{"public.outbox"}, HeaderFormat: "verbatim", Value: "verbatim", Timestamp: "commit", Compat: "none", PositionHeader: true, TombstoneOnNull: true,
 			OnPoison: "stop", DeadLetter: DeadLetter{Topic: "outrider.dead-letter"},
 		},
 		Checkpoint: Checkpoint{Interval: time.Second},

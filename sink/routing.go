@@ -1,0 +1,201 @@
+package sink
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
+type Routing struct {
+	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, timestamp, topic, key, partition) to a
+	// column; as schema.table.role it is that of one table alone.
+	Columns map[string]string
+	// Topic is a template over columns and roles. Empty: outbox.event.${aggregate_type}, or ${event_type} for a table that has no
+	// aggregate. With TopicRegex: ${aggregate_type}, or ${event_type}.
+	Topic string
+	// TopicRegex rewrites what Topic yields, as Debezium's route.topic.regex and route.topic.replacement do.
+	TopicRegex TopicRegex
+	// Key is a template likewise, or "none". Empty: ${aggregate_id}, or no key for a table that has no aggregate.
+	Key string
+	// KeyFormat is Verbatim, JSON or JSONWithSchema. Empty: Verbatim; with Debezium: Value's.
+	KeyFormat Format
+	// AllowedTopics are names, or prefixes ending in *. Empty: whatever Topic yields. Topics that begin with __ are never allowed.
+	AllowedTopics []string
+	// Headers are "column" or "column:alias", in order.
+	Headers []string
+	// HeaderFormat is Verbatim, JSON or JSONWithSchema. Empty: Verbatim.
+	HeaderFormat Format
+	// Envelope are "column" or "column:alias". Not empty: the value is an object of the payload and these.
+	Envelope []string
+	// Value is the format of the value. Empty: Verbatim.
+	Value Format
+	// ExpandJSON writes a payload of JSON anew, as Debezium's table.expand.json.payload does.
+	ExpandJSON bool
+	// NoTombstone keeps a NULL payload from becoming a null value: it meets the policy. With Debezium it is what Value makes of
+	// a NULL; and where it is not set, a payload of blanks is a tombstone too.
+	NoTombstone bool
+	// ProcessingTime stamps records with the present instead of the commit time.
+	ProcessingTime bool
+	// Source is a template, the source of CloudEvents. Empty: /outrider/<name>.
+	Source string
+	// OmitPosition leaves the position header out; only for at-least-once.
+	OmitPosition bool
+	// Debezium makes key, value, topic, partition and headers those of Debezium's outbox event router. Ours come after them.
+	Debezium bool
+	// Context are the context headers of Debezium's connector: connectorLogicalName, taskId, connectorName, runId. nil with
+	// Debezium: the first one, with the relay's name.
+	Context map[string]string
+}
+
+// TopicRegex is an expression in Java's syntax, as far as RE2 has it, and a replacement in Java's.
+type TopicRegex struct{ Match, Replace string }
+
+// A SettingError is a setting that no table could be routed by.
+type SettingError struct{ Setting, Reason string }
+
+func (e *SettingError) Error() string { return e.Setting + ": " + e.Reason }
+
+// Check finds what is wrong with templates, expressions, and settings that contradict each other, for a relay of that name.
+func (r *Routing) Check(name string) []*SettingError {
+	s := newSettings(r)
+	s.parse(r, name)
+	s.checkTogether(r)
+	s.readContext(r, name)
+	return s.wrong
+}
+
+// settings is Routing as it was read, before any table is known.
+type settings struct {
+	topic, key, source        template
+	regex                     *topicRegex
+	headers, envelope         []placement
+	value                     Format
+	keyFormat, headerFormat   Format
+	context                   []placedHeader
+	logicalName               string // of Debezium's connector
+	contentTypeIsPlaced       bool
+	topicIsDefault, keyAbsent bool
+
+	wrong []*SettingError
+}
+
+// placement is a configured "column:alias".
+type placement struct{ column, alias string }
+
+// noKey is the key of records without one.
+const noKey = "none"
+
+// readRouting finds everything that can be wrong before a table is known.
+func readRouting(routing *Routing, name string) (settings, error) {
+	s := newSettings(routing)
+	s.parse(routing, name)
+	for role := range routing.Columns {
+		_, known := columnNames[role[strings.LastIndex(role, ".")+1:]]
+		if !known || strings.Count(role, ".") == 1 {
+			s.refuse("outbox.columns", "%q is not a role, nor schema.table.role", role)
+		}
+	}
+	s.headers = s.placements("outbox.headers", routing.Headers)
+	s.envelope = s.placements("outbox.envelope", routing.Envelope)
+	s.contentTypeIsPlaced = slices.ContainsFunc(s.headers, func(h placement) bool { return h.alias == contentType })
+	s.checkTogether(routing)
+	s.readContext(routing, name)
+	errs := make([]error, len(s.wrong))
+	for i, e := range s.wrong {
+		errs[i] = e
+	}
+	return s, errors.Join(errs...)
+}
+
+func newSettings(routing *Routing) settings {
+	s := settings{
+		value: cmp.Or(routing.Value, Verbatim), headerFormat: cmp.Or(routing.HeaderFormat, Verbatim), keyFormat: cmp.Or(routing.KeyFormat, Verbatim),
+		topicIsDefault: routing.Topic == "", keyAbsent: routing.Key == noKey,
+	}
+	if routing.Debezium {
+		s.keyFormat = cmp.Or(routing.KeyFormat, s.value)
+	}
+	return s
+}
+
+func (s *settings) refuse(setting, format string, args ...any) {
+	s.wrong = append(s.wrong, &SettingError{setting, fmt.Sprintf(format, args...)})
+}
+
+// parse reads the templates and the expression.
+func (s *settings) parse(routing *Routing, name string) {
+	read := func(setting, text string) template {
+		t, err := parseTemplate(text)
+		if err != nil {
+			s.refuse(setting, "%v", err)
+		}
+		return t
+	}
+	s.topic = read("outbox.topic", routing.Topic)
+	if !s.keyAbsent {
+		s.key = read("outbox.key", routing.Key)
+	}
+	s.source = read("outbox.cloudevents.source", cmp.Or(routing.Source, "/outrider/"+name))
+	s.readRegex(routing.TopicRegex)
+}
+
+func (s *settings) placements(setting string, texts []string) []placement {
+	var list []placement
+	for _, text := range texts {
+		column, alias, aliased := strings.Cut(text, ":")
+		if !aliased {
+			alias = column
+		}
+		if column == "" || alias == "" || strings.HasPrefix(alias, string(ownHeaderPrefix)) {
+			s.refuse(setting, "%q is not column or column:alias (an alias may not begin with %s)", text, ownHeaderPrefix)
+		}
+		list = append(list, placement{column, alias})
+	}
+	return list
+}
+
+// checkTogether refuses settings that contradict each other.
+func (s *settings) checkTogether(routing *Routing) {
+	cloudEvents := s.value == CloudEventsBinary
+	switch {
+	case cloudEvents && routing.Debezium:
+		s.refuse("outbox.value", "Debezium's router makes no CloudEvents: cloudevents-binary does not go with outbox.compat: debezium")
+	case cloudEvents && len(routing.Envelope) > 0:
+		s.refuse("outbox.envelope", "has no place in CloudEvents, whose attributes are headers: use outbox.headers")
+	case routing.ExpandJSON && (cloudEvents || s.value == Verbatim && !routing.Debezium):
+		s.refuse("outbox.expand_json", "has no effect with outbox.value: %s; use json or json-with-schema", s.value)
+	}
+	if routing.Source != "" && !cloudEvents {
+		s.refuse("outbox.cloudevents.source", "has no effect without outbox.value: cloudevents-binary")
+	}
+	if routing.Context != nil && !routing.Debezium {
+		s.refuse("outbox.context_headers", "has no effect without outbox.compat: debezium")
+	}
+}
+
+// contextNames are the context headers of Debezium's connector, in its order.
+var contextNames = []string{"connectorLogicalName", "taskId", "connectorName", "runId"}
+
+const contextPrefix = "__debezium.context."
+
+func (s *settings) readContext(routing *Routing, name string) {
+	context := routing.Context
+	if context == nil {
+		context = map[string]string{contextNames[0]: name}
+	}
+	for _, n := range slices.Sorted(maps.Keys(context)) {
+		if !slices.Contains(contextNames, n) {
+			s.refuse("outbox.context_headers", "%q is none of %s", n, strings.Join(contextNames, ", "))
+		}
+	}
+	s.logicalName = cmp.Or(context[contextNames[0]], name)
+	for _, n := range contextNames {
+		if value, ok := context[n]; ok {
+			s.context = append(s.context, placedHeader{name: []byte(contextPrefix + n), part: constant(value), format: s.headerFormat})
+		}
+	}
+}
