@@ -291,6 +291,9 @@ func (k *Kafka) put(q *queue, rec *record.Record, row heldRow, force bool) bool 
 
 // hold appends rec to the topic's lobby, unless there is no room for it.
 func (k *Kafka) hold(t *topic, rec *record.Record, row heldRow, force bool) bool {
+	if len(t.lobby) == 0 {
+		k.askRefresh() // who waits in the lobby waits for metadata
+	}
 	if len(t.lobby) == 0 || t.lobby[len(t.lobby)-1].builder.Len()+t.lobby[len(t.lobby)-1].builder.Size(rec) > t.batchBytes {
 		t.lobby = append(t.lobby, heldBatch{})
 	}

@@ -155,11 +155,16 @@ func RunRelay(o RelayOptions) (*Relay, error) {
 	r := &Relay{Base: "http://" + loopback(port), eof: make(chan struct{})}
 	cmd := exec.Command(bin, args...)
 	cmd.Env = append(withoutSettings(os.Environ()), o.Env...)
-	out, err := cmd.StderrPipe()
+	// Not cmd.StderrPipe, which Wait closes with what nobody has read yet: the last line is the one that counts.
+	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	if r.proc, err = start(cmd); err != nil {
+	cmd.Stderr = in
+	r.proc, err = start(cmd)
+	_ = in.Close()
+	if err != nil {
+		_ = out.Close()
 		return nil, err
 	}
 	go r.collect(out, dir)
@@ -178,8 +183,9 @@ func withoutSettings(env []string) []string {
 }
 
 // collect keeps the log, and removes dir when the process has ended.
-func (r *Relay) collect(out io.Reader, dir string) {
+func (r *Relay) collect(out io.ReadCloser, dir string) {
 	defer close(r.eof)
+	defer func() { _ = out.Close() }()
 	defer func() { _ = os.RemoveAll(dir) }()
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
