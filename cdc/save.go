@@ -66,11 +66,12 @@ func (s *session) ask(ctx context.Context, f func(context.Context) error) error 
 // safe is what is delivered: the end of the longest fully acked prefix.
 func (s *session) safe() lsn { return s.tracker.Safe(s.sink.Oldest) }
 
-// saveDue stores the safe position when there is something to say.
+// saveDue stores the safe position when there is something to say. Where there is not, a decision is settled all the same:
+// one that is left standing would answer the next verdict too.
 func (s *session) saveDue(ctx context.Context) error {
 	safe := s.safe()
 	if events, wal := s.tracker.Gain(); events == 0 && wal <= idleAdvance {
-		return nil
+		return s.settle(ctx, lsn(s.stored.Load()))
 	}
 	return s.keep(ctx, safe, false)
 }

@@ -46,7 +46,8 @@ func (s *session) judge(row *checkpoint.Row) error {
 	case row.SystemID != s.facts.server.systemID && s.accepts(checkpoint.AcceptNewCluster),
 		row.LSN > s.facts.walEnd && s.accepts(checkpoint.AcceptLoss),
 		slot.Confirmed > row.LSN && s.accepts(checkpoint.AcceptLoss):
-		row.SystemID, row.LSN = s.facts.server.systemID, slot.Confirmed
+		row.SystemID = s.facts.server.systemID
+		s.moveTo(row, slot.Confirmed)
 		return nil
 	case s.accepts(checkpoint.RestartAt):
 		return s.restartAt(row)
@@ -98,8 +99,14 @@ func (s *session) restartAt(row *checkpoint.Row) error {
 			Options: []checkpoint.Action{checkpoint.RestartAt, checkpoint.AcceptLoss},
 		}
 	}
-	row.LSN = to
+	s.moveTo(row, to)
 	return nil
+}
+
+// moveTo makes the session start where a person decided, which may be below the checkpoint.
+func (s *session) moveTo(row *checkpoint.Row, to lsn) {
+	row.LSN = to
+	s.store.MoveTo(to)
 }
 
 // ExactlyOnce is the Config.Delivery under which positions decide what is skipped.

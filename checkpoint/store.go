@@ -157,6 +157,10 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 	return nil
 }
 
+// MoveTo lets the next Save be at lsn or above, also where that lies below what is stored: a person has decided that what is
+// stored does not count any more.
+func (s *Store) MoveTo(lsn pglogrepl.LSN) { s.lsn = lsn }
+
 // Identity is what a row belongs to.
 type Identity struct {
 	SystemID       string

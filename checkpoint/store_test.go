@@ -372,6 +372,11 @@ func TestSaveNeverMovesBackwards(t *testing.T) {
 	if row := db.read(t); row.LSN != 0x2_0000_0000 {
 		t.Errorf("stored %s, want 2/0", row.LSN)
 	}
+	store.MoveTo(0x1_0000_0001) // somebody has decided so
+	must(t, at(0x1_0000_0001))
+	if row := db.read(t); row.LSN != 0x1_0000_0001 {
+		t.Errorf("stored %s, want 1/1", row.LSN)
+	}
 }
 
 func TestSaveClearsClean(t *testing.T) {

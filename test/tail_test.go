@@ -156,26 +156,6 @@ func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
 	awaitIDs(t, kafka.Brokers(), 10, false, s.topic("a"))
 }
 
-func TestSlotAdvancedBySomebodyElseIsAGap(t *testing.T) {
-	kafka := sharedKafka(t)
-	s := newStage(t, sharedPostgres(t))
-	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
-	relay := s.startRelaying(t, kafka.Brokers(), exactly)
-	s.insertN(t, "a", 100)
-	awaitIDs(t, kafka.Brokers(), 100, false, s.topic("a"))
-	if code := relay.Stop(t); code != 0 {
-		t.Fatalf("exit code %d", code)
-	}
-	s.insertN(t, "a", 10) // will be lost
-	harness.Exec(t, s.conn, `select pg_replication_slot_advance($1, pg_current_wal_lsn())`, s.slot())
-	relay = s.start(t, kafka.Brokers(), exactly)
-	awaitVerdict(t, relay, "gap")
-	s.decide(t, "--accept-loss")
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	s.insertN(t, "a", 20)
-	awaitIDs(t, kafka.Brokers(), 120, false, s.topic("a"))
-}
-
 func TestRestoredSnapshotUnderTheSameWorkloadIsDiverged(t *testing.T) {
 	kafka := sharedKafka(t)
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"fsync": "on", "full_page_writes": "on"}})

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"errors"
 	"os/exec"
 	"strings"
 	"testing"
@@ -23,46 +22,6 @@ func resolve(t *testing.T, url string, args ...string) string {
 		t.Fatalf("resolve %v: %v\n%s", args, err, out)
 	}
 	return string(out)
-}
-
-func TestDroppedSlotBlocksUntilTheLossIsAccepted(t *testing.T) {
-	pg := harness.NewPostgres(t, harness.PostgresOptions{})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 3, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, `create table outbox (id uuid primary key default gen_random_uuid(), aggregate_type text not null, aggregate_id text not null,
-		event_type text not null, payload jsonb, headers jsonb not null default '{}')`)
-	const insert = `insert into outbox (aggregate_type, aggregate_id, event_type, payload) select 'order', 'o' || i, 'OrderPlaced', '{}' from generate_series(1, 10) i`
-	options := harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers()}
-	relay := harness.StartRelay(t, options)
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	harness.Exec(t, conn, insert)
-	awaitRecords(t, kafka.Brokers(), 10)
-	if code := relay.Stop(t); code != 0 {
-		t.Fatalf("exit code %d", code)
-	}
-	harness.Exec(t, conn, `select pg_drop_replication_slot('outrider_orders')`)
-	harness.Exec(t, conn, insert) // lost to the stream
-
-	relay = harness.StartRelay(t, options)
-	relay.AwaitState(t, cdc.Halted, 30*time.Second)
-	if shown := resolve(t, pg.URL()); !strings.Contains(shown, "gap") || !strings.Contains(shown, "--accept-loss") {
-		t.Errorf("resolve shows\n%s", shown)
-	}
-	resolve(t, pg.URL(), "--accept-loss")
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	harness.Exec(t, conn, insert)
-	awaitRecords(t, kafka.Brokers(), 20)
-	harness.Eventually(t, 10*time.Second, "the verdict is settled", func() error {
-		var left bool
-		if err := conn.QueryRow(t.Context(), `select verdict is not null or decision is not null from outrider.checkpoint`).Scan(&left); err != nil {
-			return err
-		}
-		if left {
-			return errors.New("it still stands")
-		}
-		return nil
-	})
 }
 
 func TestPoisonRowBlocksUntilItIsSkipped(t *testing.T) {
