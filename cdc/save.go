@@ -11,6 +11,8 @@ import (
 const (
 	// heartbeatInterval is the time between two signs of life in the checkpoint row.
 	heartbeatInterval = 5 * time.Second
+	// watchInterval is the time between two looks at the slot where checkpoints are saved more rarely.
+	watchInterval = time.Second
 	// idleAdvance is how much WAL must have passed before a position without any event of ours is stored: an idle
 	// database must come to rest, and our own row is WAL as well.
 	idleAdvance = 1 << 20
@@ -22,13 +24,19 @@ const (
 // then may Postgres forget it. It also keeps the heartbeat, and looks at the slot. It returns nil when it was asked to stop.
 func (s *session) save(ctx context.Context) error {
 	defer s.beats.done("save")
-	tick := time.NewTicker(s.cfg.CheckpointInterval)
-	defer tick.Stop()
+	saves, looks := time.NewTicker(s.cfg.CheckpointInterval), time.NewTicker(watchInterval)
+	defer saves.Stop()
+	defer looks.Stop()
+	if s.cfg.CheckpointInterval <= watchInterval {
+		looks.Stop()
+	}
 	heartbeat := time.Now()
-	for {
+	for due := true; ; {
 		s.beats.beat("save")
-		if err := s.saveDue(ctx); err != nil {
-			return err
+		if due {
+			if err := s.saveDue(ctx); err != nil {
+				return err
+			}
 		}
 		if time.Since(heartbeat) >= heartbeatInterval {
 			if err := s.ask(ctx, s.store.Heartbeat); err != nil {
@@ -44,8 +52,12 @@ func (s *session) save(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.saverStop:
 			return nil
-		case <-tick.C:
+		case <-saves.C:
+			due = true
 		case <-s.saveNow:
+			due = true
+		case <-looks.C:
+			due = false
 		}
 	}
 }
