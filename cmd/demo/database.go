@@ -96,7 +96,7 @@ func (db *database) fill(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, createOrders); err != nil {
 		return fmt.Errorf("create table orders: %w", err)
 	}
-	return migrations.CreateOutbox(ctx, conn, migrations.Outrider, "public.outbox")
+	return migrations.Outbox{Table: "public.outbox"}.Create(ctx, conn)
 }
 
 // close removes the database: with its server, or from it. The relay has stopped before. A slot left behind would keep
