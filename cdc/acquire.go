@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/outrider-relay/outrider/checkpoint"
 	"github.com/outrider-relay/outrider/migrations"
 )
-
-// standbyPoll is how often a relay that stands by looks whether the slot is free.
-const standbyPoll = 500 * time.Millisecond
 
 // takeSlot makes the session the owner of the slot: the stream has begun, and nothing is read yet. At the very first
 // start it creates what is missing.
@@ -20,6 +16,31 @@ func (s *session) takeSlot(ctx context.Context) error {
 		return fmt.Errorf("prepare schema outrider: %w", err)
 	}
 	failpoint("schema prepared")
+	if err := s.judgeRow(ctx); err != nil {
+		return err
+	}
+	for s.facts.slot != nil && s.facts.slot.Active {
+		if err := s.standBy(ctx); err != nil {
+			return err
+		}
+	}
+	if s.facts.slot == nil {
+		if err := s.firstStart(ctx); err != nil {
+			return err
+		}
+	}
+	err := s.repl.start(ctx, s.cfg.Postgres.Slot, 0, s.cfg.Postgres.pluginArgs())
+	switch classifyPg(err) {
+	case pgSlotBusy:
+		return errStandby // somebody was faster
+	case pgSlotMissing, pgSlotLost:
+		return s.slotGone("it cannot be read: " + err.Error())
+	}
+	return err
+}
+
+// judgeRow reads the checkpoint row and looks for what keeps this relay from the slot, or what a person has decided.
+func (s *session) judgeRow(ctx context.Context) error {
 	row, known, err := checkpoint.Read(ctx, s.control, s.cfg.Name)
 	if err != nil {
 		return err
@@ -35,53 +56,7 @@ func (s *session) takeSlot(ctx context.Context) error {
 	if err := s.heed(row); err != nil {
 		return err
 	}
-	if err := s.judgeSlot(known); err != nil {
-		return err
-	}
-	if s.facts.slot == nil {
-		if err := s.firstStart(ctx); err != nil {
-			return err
-		}
-	} else if s.facts.slot.Active {
-		if err := s.standBy(ctx); err != nil {
-			return err
-		}
-	}
-	err = s.repl.start(ctx, s.cfg.Postgres.Slot, 0, s.cfg.Postgres.pluginArgs())
-	switch classifyPg(err) {
-	case pgSlotBusy:
-		return errStandby // somebody was faster
-	case pgSlotMissing, pgSlotLost:
-		return s.slotGone("it cannot be read: " + err.Error())
-	}
-	return err
-}
-
-// standBy waits until the slot's owner lets it go. It never hammers START_REPLICATION, and blocks in nothing that holds a snapshot.
-func (s *session) standBy(ctx context.Context) error {
-	holder, err := s.facts.slot.holder(ctx, s.control)
-	if err != nil {
-		return err
-	}
-	s.relay.setState(Standby, "slot "+s.cfg.Postgres.Slot+" is read by "+holder)
-	tick := time.NewTicker(standbyPoll)
-	defer tick.Stop()
-	for {
-		s.beats.beat("run")
-		failpoint("standing by")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-		slot, err := readSlot(ctx, s.control, s.cfg.Postgres.Slot)
-		if err != nil {
-			return err
-		}
-		if slot == nil || slot.lost() != "" || !slot.Active {
-			return errStandby // everything is looked at again, from the beginning
-		}
-	}
+	return s.judgeSlot(known)
 }
 
 // firstStart creates publication and slot, in this order: a slot streams what is published at its start.

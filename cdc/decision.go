@@ -25,7 +25,7 @@ func (s *session) heed(row checkpoint.Row) error {
 		s.verdict, s.decision = verdict, decision
 		s.log.Warn().Str("verdict", verdict.Case).Str("decision", string(decision.Action)).Str("by", decision.By).Msg("a decision is taken up")
 		return nil
-	case s.relay.attempts > 1:
+	case s.relay.attempts > 1 || s.stoodBy:
 		return &Blocked{Verdict: verdict.Case, Reason: verdict.Reason, Advice: verdict.Advice, Options: verdict.Options, Err: errUndecided}
 	}
 	s.verdict = verdict

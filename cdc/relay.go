@@ -17,11 +17,13 @@ import (
 type Relay struct {
 	cfg Config
 
-	attempts int                     // sessions begun; Run's
-	session  atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
-	skipped  atomic.Int64            // events below the checkpoint that Postgres sent again
-	beats    beats
-	lag      lagClock
+	attempts  int // sessions begun; Run's, like the next two
+	fences    int // by which another producer took this relay's place though nobody took its slot, in a row
+	lastFence time.Time
+	session   atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
+	skipped   atomic.Int64            // events below the checkpoint that Postgres sent again
+	beats     beats
+	lag       lagClock
 
 	mu        sync.Mutex
 	state     State
@@ -157,6 +159,8 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 func (r *Relay) count(ctx context.Context, err error) {
 	end := "stopped"
 	switch {
+	case errors.Is(err, errUndecided):
+		return // a look at the row, every decisionPoll
 	case errors.Is(err, errStandby):
 		end = "standby"
 	case err != nil && ctx.Err() == nil:

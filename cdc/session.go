@@ -31,6 +31,7 @@ type session struct {
 
 	facts   facts
 	created bool // the slot is new
+	stoodBy bool // another relay owned the slot at first
 
 	generation int64                // of the checkpoint row as last seen; 0: there is none
 	verdict    *checkpoint.Verdict  // that stood when the session began
@@ -90,7 +91,7 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 	defer s.close()
 	defer func() {
 		r.leave(s)
-		err = s.mendable(err)
+		err = s.mendable(s.suspect(err))
 		var blocked *Blocked
 		if errors.As(err, &blocked) && s.control != nil {
 			s.record(blocked)

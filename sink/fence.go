@@ -57,6 +57,9 @@ const (
 	codeNotAttempted             int16 = 55
 )
 
+// transactionKey is the type of a key that is a transactional id, to FindCoordinator.
+const transactionKey = 1
+
 // txnTimeout is how long the coordinator lets a transaction of ours stay open. It only ever is between two requests.
 const txnTimeout = time.Minute
 
@@ -281,8 +284,7 @@ var errNoCoordinator = errors.New("the transactional id has no coordinator just 
 func (f *fence) dialCoordinator(ctx context.Context) (*broker.Conn, error) {
 	var found *findcoordinator.Response
 	err := f.k.onAnyBroker(ctx, broker.IsPermanent, func(conn *broker.Conn) error {
-		const transaction = 1 // the key's type
-		answer, err := conn.Do(ctx, &findcoordinator.Request{Key: f.txnID, KeyType: transaction})
+		answer, err := conn.Do(ctx, &findcoordinator.Request{Key: f.txnID, KeyType: transactionKey})
 		if err != nil {
 			return err
 		}

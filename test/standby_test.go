@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,4 +43,72 @@ func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
 	load.awaitRows(t, 200)
 	load.finish(t)
 	s.awaitDelivered(t, harness.NoRepeats)
+}
+
+// What would keep a standby from taking over shows before it has to.
+func TestStandbyThatKafkaDoesNotTakeIsNotReady(t *testing.T) {
+	kafka := sharedKafka(t)
+	s, proxy := newScene(t, sharedPostgres(t), kafka, exactly), harness.NewProxy(t, kafka.Brokers()[0])
+	s.relaying(t)
+	proxy.Refuse()
+	standby := s.start(t, []string{proxy.Addr()}, s.config)
+	awaitDegraded(t, standby, "standing by, but Kafka would not take this relay: broker "+proxy.Addr(), patience)
+	if body, code, err := standby.Get("/readyz"); err != nil || code != 503 || !strings.Contains(body, "standing by, but Kafka") {
+		t.Errorf("/readyz of a standby without Kafka: %d %q, %v", code, body, err)
+	}
+	proxy.Accept()
+	st := standby.AwaitState(t, cdc.Standby, patience)
+	if body, code, err := standby.Get("/readyz"); err != nil || code != 200 || strings.Contains(st.Reason, "Kafka") {
+		t.Errorf("/readyz of a standby (%s): %d %q, %v", st.Reason, code, body, err)
+	}
+}
+
+// The standby would only be blocked by the same thing, and give the slot back for the leader to try again.
+func TestStandbyOfABlockedLeaderStaysOut(t *testing.T) {
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	leader := s.relaying(t)
+	standby := s.launch(t)
+	standby.AwaitState(t, cdc.Standby, patience)
+	harness.Exec(t, s.conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload) values ('no such topic!', 'k', 'Poison', '{}')`)
+	harness.WriteRows(t, s.conn, s.kind, 1, 10, 10)
+	verdict := leader.AwaitState(t, cdc.Halted, patience).Reason
+	both := []*harness.Relay{leader, standby}
+	ended := make([]int64, len(both))
+	for i, r := range both {
+		st := r.AwaitState(t, cdc.Halted, patience)
+		if st.Reason != verdict {
+			t.Errorf("blocked by %q, and the leader by %q", st.Reason, verdict)
+		}
+		ended[i] = sessionsOf(st)
+	}
+	harness.Throughout(t, 3*time.Second, "two relays that are blocked", func() error {
+		for i, r := range both {
+			st, err := r.Status()
+			if n := sessionsOf(st); err == nil && (st.State != cdc.Halted || n != ended[i]) {
+				err = fmt.Errorf("relay %d is %s after %d sessions, and was blocked after %d", i, st.State, n, ended[i])
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	_, option, _ := strings.Cut(verdict, "--skip ")
+	position, _, _ := strings.Cut(option, " ")
+	resolve(t, s.url, "--name", s.name, "--skip", position)
+	harness.Eventually(t, patience, "one of them relays and the other stands by", func() error {
+		var states []string
+		for _, r := range both {
+			st, err := r.Status()
+			if err != nil {
+				return err
+			}
+			states = append(states, string(st.State))
+		}
+		if states[0] == states[1] || !strings.Contains(strings.Join(states, " "), "relaying") || !strings.Contains(strings.Join(states, " "), "standby") {
+			return fmt.Errorf("they are %v", states)
+		}
+		return nil
+	})
+	harness.AwaitRecords(t, s.brokers, 10, patience, s.destination)
 }
