@@ -29,9 +29,8 @@ type transaction struct {
 	state      txnState
 	partitions map[place]bool
 	timeout    time.Duration
-	began      int  // counts the transactions, for the time-out of one not to end the next
-	missing    int  // markers still to be written
-	fencing    bool // the end was the coordinator's own, under the next epoch
+	began      int // counts the transactions, for the time-out of one not to end the next
+	missing    int // markers still to be written
 }
 
 // coordinator keeps all transactional ids. It lives in one broker at a time; what it knows is in a topic of its own, and
@@ -57,14 +56,21 @@ func (c *coordinator) init(id string, timeout time.Duration) (code int16, produc
 		t = &transaction{producer: c.newProducer(), epoch: -1, partitions: make(map[place]bool)}
 		c.ids[id] = t
 	}
-	switch t.state {
-	case txnOngoing:
+	switch {
+	case plantedIn(openTransactionsOK):
+	case t.state == txnOngoing:
 		t.epoch++ // fences the owner, whose transaction ends under the new epoch
-		t.fencing = true
 		c.end(t)
 		return concurrentTransactions, -1, -1
-	case txnEnding:
+	case t.state == txnEnding:
 		return concurrentTransactions, -1, -1
+	}
+	if plantedIn(initFences) {
+		for _, p := range c.partitions {
+			if known := p.producers[t.producer]; known != nil {
+				known.epoch = t.epoch + 1
+			}
+		}
 	}
 	t.epoch, t.state, t.timeout = t.epoch+1, txnEmpty, timeout
 	return none, t.producer, t.epoch
@@ -140,10 +146,6 @@ func (c *coordinator) end(t *transaction) {
 		delay := time.Duration(c.rng.IntN(3000)) * time.Microsecond
 		if c.rng.IntN(20) == 0 {
 			delay = time.Duration(c.rng.IntN(3000)) * time.Millisecond
-		}
-		if plantedIn(markersBeforeAnswer) {
-			c.mark(t, t.epoch, p)
-			continue
 		}
 		time.AfterFunc(delay, func() { c.locked(func() { c.mark(t, t.epoch, p) }) })
 	}

@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,6 +35,8 @@ var faults = []fault{
 	{"kill", (*nemesis).killRelay},
 	{"freeze", (*nemesis).freezeRelay},
 	{"freeze", (*nemesis).freezeRelay},
+	{"late", (*nemesis).leaveLate},
+	{"late", (*nemesis).leaveLate},
 	{"stop", (*nemesis).stopRelay},
 	{"cut", (*nemesis).cutLinks},
 	{"black hole", (*nemesis).holdLinks},
@@ -116,6 +119,23 @@ func (n *nemesis) killRelay() (string, func()) {
 	name, lost, vanishes, pause := n.anyRelay(), n.rng.IntN(2) == 0, n.rng.IntN(4) == 0, n.between(0, 15*time.Second)
 	return "relay " + name, func() {
 		n.relay(name).kill(lost, vanishes)
+		time.Sleep(pause)
+		n.launch(name)
+	}
+}
+
+// leaveLate kills a relay whose last requests to Kafka are still under way, and arrive when another session has begun.
+func (n *nemesis) leaveLate() (string, func()) {
+	name, delay, before, pause := n.anyRelay(), n.between(0, 40*time.Second), n.between(0, 2*time.Second), n.between(0, 3*time.Second)
+	return "relay " + name, func() {
+		r := n.relay(name)
+		n.w.net.each(r.name, func(l *link) {
+			if !strings.Contains(l.name, postgresAddr) {
+				l.slow(1, delay)
+			}
+		})
+		time.Sleep(before)
+		r.kill(false, false)
 		time.Sleep(pause)
 		n.launch(name)
 	}

@@ -15,6 +15,7 @@ import (
 // network connects processes with servers.
 type network struct {
 	seed uint64
+	far  int // see link
 	// accept is asked for every connection: it serves until the connection ends, or refuses with an error at once.
 	accept func(c net.Conn, addr string) (serve func(), err error)
 
@@ -27,7 +28,7 @@ type network struct {
 }
 
 func newNetwork(seed uint64) *network {
-	n := &network{seed: seed, dials: make(map[string]int), links: make(map[string][]*link), frozen: make(map[string]bool)}
+	n := &network{seed: seed, far: 1, dials: make(map[string]int), links: make(map[string][]*link), frozen: make(map[string]bool)}
 	n.thawed.L = &n.mu
 	return n
 }
@@ -55,7 +56,7 @@ func (n *network) dialler(process string, dead func() bool) func(ctx context.Con
 		}
 		n.dials[process]++
 		name := fmt.Sprintf("%s to %s, %d", process, addr, n.dials[process])
-		l := newLink(name, random(n.seed, name))
+		l := newLink(name, random(n.seed, name), n.far)
 		n.mu.Unlock()
 		serve, err := n.accept(conn{l, 1}, addr)
 		if err != nil {

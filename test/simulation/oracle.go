@@ -95,12 +95,25 @@ func (o *oracle) confirmed(flush lsn) {
 	o.below(flush, "confirmed")
 }
 
-// saved looks at a position that was stored. The server's lock is held.
-func (o *oracle) saved(before, now lsn) {
+// saved looks at a checkpoint that was stored. The server's lock is held.
+func (o *oracle) saved(before lsn, r row) {
+	now := r.lsn()
 	if now < before {
 		o.w.fail("%s is stored after %s", now, before)
 	}
 	o.below(now, "stored")
+	if r["clean"] != true {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range o.order[o.safe:] {
+		for _, change := range c.changes {
+			if o.times[change.id] > 0 {
+				o.w.fail("%s is stored as a clean end, and event %v of transaction %s to %s is in Kafka", now, change.event, c.lsn, c.end)
+			}
+		}
+	}
 }
 
 // below asserts that every event below a position is in Kafka.

@@ -16,6 +16,7 @@ const (
 	notLeader              int16 = 6
 	requestTimedOut        int16 = 7
 	coordinatorLoading     int16 = 14
+	coordinatorAway        int16 = 15
 	notCoordinator         int16 = 16
 	notEnoughReplicas      int16 = 19
 	notEnoughReplicasAfter int16 = 20
@@ -48,8 +49,8 @@ type batch struct {
 
 // Places in a record batch (Kafka documentation, "Record Batch").
 const (
-	offsetAt, lengthAt, crcAt, attributesAt, lastDeltaAt, maxStampAt = 0, 8, 17, 21, 23, 35
-	producerAt, epochAt, seqAt, countAt, recordsAt                   = 43, 51, 53, 57, 61
+	offsetAt, lengthAt, magicAt, crcAt, attributesAt, lastDeltaAt, baseStampAt, maxStampAt = 0, 8, 16, 17, 21, 23, 27, 35
+	producerAt, epochAt, seqAt, countAt, recordsAt                                         = 43, 51, 53, 57, 61
 
 	controlBit = 0x20
 )
@@ -59,7 +60,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // readBatch takes a batch off the wire; ok is false for one that is damaged.
 func readBatch(wire []byte) (b batch, ok bool) {
 	be := binary.BigEndian
-	if len(wire) < recordsAt || int(be.Uint32(wire[lengthAt:])) != len(wire)-lengthAt-4 || wire[16] != 2 ||
+	if len(wire) < recordsAt || int(be.Uint32(wire[lengthAt:])) != len(wire)-lengthAt-4 || wire[magicAt] != 2 ||
 		be.Uint32(wire[crcAt:]) != crc32.Checksum(wire[attributesAt:], castagnoli) {
 		return batch{}, false
 	}
@@ -70,26 +71,41 @@ func readBatch(wire []byte) (b batch, ok bool) {
 	}, true
 }
 
-// marker is the control batch that ends an aborted transaction.
-func marker(producer int64, epoch int16, now time.Time) batch {
+// encodeBatch makes a record batch; records are their bytes behind the length.
+func encodeBatch(attributes uint16, producer int64, epoch int16, seq int32, stamp int64, records ...[]byte) []byte {
 	be := binary.BigEndian
-	key, value := []byte{0, 0, 0, 0}, []byte{0, 0, 0, 0, 0, 0} // version 0, abort; version 0, coordinator's epoch
-	body := append([]byte{0, 0, 0, byte(len(key) << 1)}, key...)
-	body = append(append(append(body, byte(len(value)<<1)), value...), 0)
-	wire := make([]byte, recordsAt, recordsAt+1+len(body))
-	wire = append(append(wire, byte(len(body)<<1)), body...)
+	wire := make([]byte, recordsAt)
+	for _, r := range records {
+		wire = append(binary.AppendVarint(wire, int64(len(r))), r...)
+	}
 	be.PutUint32(wire[lengthAt:], uint32(len(wire)-lengthAt-4))
-	wire[16] = 2
-	const transactional = 0x10
-	be.PutUint16(wire[attributesAt:], transactional|controlBit)
-	be.PutUint64(wire[27:], uint64(now.UnixMilli()))
-	be.PutUint64(wire[maxStampAt:], uint64(now.UnixMilli()))
+	wire[magicAt] = 2
+	be.PutUint16(wire[attributesAt:], attributes)
+	be.PutUint32(wire[lastDeltaAt:], uint32(len(records)-1))
+	be.PutUint64(wire[baseStampAt:], uint64(stamp))
+	be.PutUint64(wire[maxStampAt:], uint64(stamp))
 	be.PutUint64(wire[producerAt:], uint64(producer))
 	be.PutUint16(wire[epochAt:], uint16(epoch))
-	be.PutUint32(wire[seqAt:], math.MaxUint32)
-	be.PutUint32(wire[countAt:], 1)
+	be.PutUint32(wire[seqAt:], uint32(seq))
+	be.PutUint32(wire[countAt:], uint32(len(records)))
 	be.PutUint32(wire[crcAt:], crc32.Checksum(wire[attributesAt:], castagnoli))
-	return batch{count: 1, control: true, producer: producer, epoch: epoch, seq: noSequence, stamp: now.UnixMilli(), wire: wire}
+	return wire
+}
+
+// encodeRecord makes a record without headers, but for its length.
+func encodeRecord(delta int64, key, value []byte) []byte {
+	b := binary.AppendVarint([]byte{0, 0}, delta) // attributes, timestamp delta
+	b = append(binary.AppendVarint(b, int64(len(key))), key...)
+	b = append(binary.AppendVarint(b, int64(len(value))), value...)
+	return append(b, 0)
+}
+
+// marker is the control batch that ends an aborted transaction.
+func marker(producer int64, epoch int16, now time.Time) batch {
+	const transactional = 0x10
+	abort := encodeRecord(0, []byte{0, 0, 0, 0}, make([]byte, 6)) // version and type; version and coordinator's epoch
+	b, _ := readBatch(encodeBatch(transactional|controlBit, producer, epoch, noSequence, now.UnixMilli(), abort))
+	return b
 }
 
 // partition is a partition's log, and what its leader knows of producers. All replicas have all of it: acks=all.
@@ -120,7 +136,7 @@ func (p *partition) append(b batch, now time.Time, expiration time.Duration) (co
 		known = &producer{epoch: noEpoch} // no memory: whatever comes first is taken
 	}
 	last := b.seq + b.count - 1
-	if b.epoch == known.epoch {
+	if b.epoch == known.epoch && !plantedIn(repeatsAppended) {
 		for _, o := range known.last {
 			if o.seq == b.seq && o.seq+o.count-1 == last {
 				return none, o.offset // a repeat
@@ -128,11 +144,11 @@ func (p *partition) append(b batch, now time.Time, expiration time.Duration) (co
 		}
 	}
 	switch {
-	case b.epoch < known.epoch && !plantedIn(ignoreEpoch):
+	case b.epoch < known.epoch && !plantedIn(epochsIgnored):
 		return invalidProducerEpoch, -1
 	case b.epoch != known.epoch && known.epoch != noEpoch && b.seq != 0:
 		return outOfOrderSequence, -1
-	case b.epoch == known.epoch && b.seq != known.next() && !plantedIn(ignoreSequence):
+	case b.epoch == known.epoch && b.seq != known.next() && !plantedIn(sequencesIgnored) && !plantedIn(repeatsAppended):
 		return outOfOrderSequence, -1
 	}
 	if b.epoch != known.epoch {
@@ -141,7 +157,7 @@ func (p *partition) append(b batch, now time.Time, expiration time.Duration) (co
 	p.producers[b.producer] = known
 	offset = p.write(b)
 	b.offset, b.wire, known.stamp = offset, nil, b.stamp
-	if known.last = append(known.last, b); len(known.last) > batchesRemembered {
+	if known.last = append(known.last, b); len(known.last) > batchesRemembered && !plantedIn(memoryWithoutEnd) {
 		known.last = known.last[1:]
 	}
 	return none, offset
@@ -159,7 +175,7 @@ func (p *producer) next() int32 {
 // remembered forgets a producer whose last batch or marker is stamped too long ago.
 func (p *partition) remembered(id int64, now time.Time, expiration time.Duration) *producer {
 	known := p.producers[id]
-	if known != nil && now.UnixMilli()-known.stamp >= expiration.Milliseconds() {
+	if known != nil && now.UnixMilli()-known.stamp >= expiration.Milliseconds() && !plantedIn(memoryWithoutAge) {
 		delete(p.producers, id)
 		return nil
 	}
@@ -172,11 +188,12 @@ func (p *partition) mark(id int64, epoch int16, now time.Time) bool {
 	if known != nil && known.epoch > epoch {
 		return false
 	}
-	if known == nil || known.epoch < epoch {
+	if known == nil || known.epoch < epoch && !plantedIn(markersAsData) {
 		known = &producer{epoch: epoch}
 	}
+	known.epoch = epoch
 	known.stamp = now.UnixMilli()
-	if !plantedIn(markerKeepsEpoch) {
+	if !plantedIn(markersPowerless) {
 		p.producers[id] = known
 	}
 	p.write(marker(id, epoch, now))

@@ -63,8 +63,8 @@ type server struct {
 	senderTimeout time.Duration // wal_sender_timeout
 	// confirmedTo is told of each flush position that a standby reports, under the lock.
 	confirmedTo func(flush lsn)
-	// storedTo is told of each LSN that is written to outrider.checkpoint, and of the one before; likewise.
-	storedTo func(before, now lsn)
+	// storedTo is told of each row of outrider.checkpoint that is written, and of the LSN before; likewise.
+	storedTo func(before lsn, r row)
 	// unknown is told of a statement that the model cannot run.
 	unknown func(sql string)
 
@@ -91,7 +91,7 @@ type scanRow struct {
 
 func newServer(seed uint64) *server {
 	return &server{
-		systemID: "7000000000000000001", senderTimeout: 10 * time.Second, confirmedTo: func(lsn) {}, storedTo: func(lsn, lsn) {}, unknown: func(string) {},
+		systemID: "7000000000000000001", senderTimeout: 10 * time.Second, confirmedTo: func(lsn) {}, storedTo: func(lsn, row) {}, unknown: func(string) {},
 		rng: random(seed, "server"), timeline: 1, started: time.Now(), end: 0x1000000, slots: make(map[string]*slot),
 		rows: make(map[string]row), places: make(map[string]map[place]scanRow), backends: make(map[uint32]*backend),
 	}
@@ -139,7 +139,7 @@ func (s *server) wake() {
 
 // confirm is what a flush position in a status report does. Nothing looks at whether it is right.
 func (s *server) confirm(sl *slot, flush lsn) {
-	if flush == 0 || flush <= sl.confirmed {
+	if flush == 0 || flush <= sl.confirmed && !plantedIn(flushGoesBack) || flush > s.end && plantedIn(futureIgnored) {
 		return
 	}
 	if s.rng.IntN(3) > 0 {
@@ -157,7 +157,9 @@ func (s *server) crash() {
 	backends := s.backends
 	s.backends = make(map[uint32]*backend)
 	for _, sl := range s.slots {
-		sl.confirmed, sl.pid = sl.saved, 0
+		if sl.pid = 0; !plantedIn(crashesForgetNone) {
+			sl.confirmed = sl.saved
+		}
 		sl.restart = min(sl.restart, sl.confirmed)
 	}
 	s.write(8)

@@ -44,11 +44,20 @@ func updating(flat string) *statement {
 	var conditions []func(r row, args []any) bool
 	for _, c := range strings.Split(where, " and ") {
 		column, operand, ok := strings.Cut(c, " = ")
+		newer := false
+		if !ok { // as a relay would write it that minds no successor
+			column, operand, newer = strings.Cut(c, " >= ")
+		}
 		value := expressionOf(operand, st, columnTypes[column])
-		if !ok || value == nil {
+		if !ok && !newer || value == nil {
 			return nil
 		}
-		conditions = append(conditions, func(r row, args []any) bool { return r[column] == value(r, args) })
+		conditions = append(conditions, func(r row, args []any) bool {
+			if newer {
+				return r[column].(int64) >= value(r, args).(int64)
+			}
+			return r[column] == value(r, args)
+		})
 	}
 	st.run = func(b *backend, args []any) ([][]any, string, error) {
 		changed := 0
@@ -65,7 +74,7 @@ func updating(flat string) *statement {
 			for i, a := range assignments {
 				r[a.column] = values[i]
 			}
-			b.s.storedTo(before, r.lsn())
+			b.s.storedTo(before, r)
 			b.s.written()
 		}
 		return nil, "UPDATE " + strconv.Itoa(changed), nil

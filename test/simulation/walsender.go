@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-var startCommand = regexp.MustCompile(`^START_REPLICATION SLOT "([a-z0-9_]+)" LOGICAL ([0-9A-F]+/[0-9A-F]+) \(proto_version '1', publication_names '"[a-z0-9_]+"'\)$`)
+var startCommand = regexp.MustCompile(`^START_REPLICATION SLOT "?([a-z0-9_]+)"? LOGICAL ([0-9A-F]+/[0-9A-F]+) \(proto_version '1', publication_names '"[a-z0-9_]+"'\)$`)
 
 var createCommand = regexp.MustCompile(`^CREATE_REPLICATION_SLOT "([a-z0-9_]+)" LOGICAL pgoutput `)
 
@@ -90,7 +90,7 @@ func (b *backend) acquire(name string) error {
 	switch {
 	case sl == nil:
 		return &pgError{"42704", fmt.Sprintf("replication slot %q does not exist", name), "ReplicationSlotAcquire"}
-	case sl.pid != 0:
+	case sl.pid != 0 && !plantedIn(slotsShared):
 		return &pgError{"55006", fmt.Sprintf("replication slot %q is active for PID %d", name, sl.pid), "ReplicationSlotAcquire"}
 	}
 	sl.pid, b.slot = b.pid, sl
@@ -116,8 +116,13 @@ func (b *backend) stream(name string, at lsn) error {
 	}()
 	b.s.mu.Lock()
 	from := max(at, b.slot.confirmed) // a start below is forwarded; one above swallows what lies before it
-	if plantedIn(sendBelowConfirmed) {
+	switch {
+	case plantedIn(startsBelowSent) && at > 0:
 		from = at
+	case plantedIn(startsAboveRefused):
+		from = min(from, b.s.end)
+	case plantedIn(commitLSNSkips):
+		from++
 	}
 	sender := &walsender{b: b, from: from, sent: b.slot.restart, next: b.s.from(b.slot.restart)}
 	b.s.mu.Unlock()

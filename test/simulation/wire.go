@@ -16,6 +16,7 @@ import (
 type link struct {
 	name string
 	rng  *rand.Rand // of this link alone, so that a seed gives it the same delays whatever else happens
+	far  int        // multiplies delays: 1 is a local network
 
 	mu    sync.Mutex
 	moved sync.Cond
@@ -40,8 +41,8 @@ type segment struct {
 	data []byte
 }
 
-func newLink(name string, rng *rand.Rand) *link {
-	l := &link{name: name, rng: rng}
+func newLink(name string, rng *rand.Rand, far int) *link {
+	l := &link{name: name, rng: rng, far: far}
 	l.moved.L = &l.mu
 	return l
 }
@@ -115,7 +116,7 @@ func (l *link) latency() time.Duration {
 	if l.rng.IntN(50) == 0 {
 		return time.Duration(l.rng.IntN(200)) * time.Millisecond
 	}
-	return time.Duration(50+l.rng.IntN(1500)) * time.Microsecond
+	return time.Duration(l.far*(50+l.rng.IntN(1500))) * time.Microsecond
 }
 
 // Close ends this side. What it has sent still arrives.

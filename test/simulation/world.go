@@ -26,6 +26,7 @@ type plan struct {
 	faults        int           // how many in the history
 	length        time.Duration // of the history
 	standby       bool
+	far           int // how far apart the hosts are, see link
 }
 
 // world is one history.
@@ -57,7 +58,7 @@ func newWorld(seed uint64, p plan) *world {
 	w.pg.unknown = func(sql string) { w.fail("the model knows no such statement: %s", sql) }
 	w.kafka.took = w.oracle.took
 	w.kafka.txns.skips = w.rng.IntN(2) == 0
-	w.net.accept = w.accept
+	w.net.accept, w.net.far = w.accept, p.far
 	w.kafka.locked(func() {
 		w.kafka.create("outbox.event.order", 3)
 		w.kafka.create("outbox.event.user", 1)
@@ -65,9 +66,12 @@ func newWorld(seed uint64, p plan) *world {
 	return w
 }
 
+// postgresAddr is where the relay's URL leads.
+const postgresAddr = "127.0.0.1:5432"
+
 // accept brings a connection to the server at an address.
 func (w *world) accept(c net.Conn, addr string) (func(), error) {
-	if addr == "127.0.0.1:5432" {
+	if addr == postgresAddr {
 		if serve, ok := w.pg.accept(c.(conn)); ok {
 			return serve, nil
 		}

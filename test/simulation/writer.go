@@ -32,7 +32,11 @@ func (x *writer) step() {
 		i := x.rng.IntN(len(x.open))
 		tx := x.open[i]
 		if n < 8 && len(*tx) < 30 {
-			for range 1 + x.rng.IntN(6) {
+			rows := 1 + x.rng.IntN(6)
+			if x.rng.IntN(40) == 0 {
+				rows = 200
+			}
+			for range rows {
 				x.insert(tx)
 			}
 			return
