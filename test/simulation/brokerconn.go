@@ -205,6 +205,7 @@ func (b *brokerConn) initProducer(req *kmsg.InitProducerIDRequest) kmsg.Response
 	answer := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 	if req.TransactionalID == nil {
 		answer.ProducerID = b.k.txns.newProducer()
+		b.k.produces(answer.ProducerID)
 		return answer
 	}
 	if answer.ErrorCode = b.coordinating(); answer.ErrorCode == none {

@@ -26,6 +26,8 @@ type cluster struct {
 	expiration time.Duration // producer.id.expiration.ms
 	// took is told of each batch that is appended.
 	took func(p *partition, b batch)
+	// produces is told of each producer id that is given to a session.
+	produces func(id int64)
 
 	mu         sync.Mutex
 	rng        *rand.Rand
@@ -41,7 +43,7 @@ func newCluster(seed uint64, brokers int) *cluster {
 	k := &cluster{
 		id: "model", expiration: 24 * time.Hour, rng: random(seed, "cluster"), up: make([]bool, brokers+1),
 		partitions: make(map[place]*partition), topics: make(map[string]int32), conns: make(map[int32][]conn),
-		took: func(*partition, batch) {},
+		took: func(*partition, batch) {}, produces: func(int64) {},
 	}
 	for i := range brokers {
 		k.up[i+1] = true

@@ -48,6 +48,7 @@ var faults = []fault{
 	{"weather", (*nemesis).badWeather},
 	{"crash", (*nemesis).crashPostgres},
 	{"shutdown", (*nemesis).stopPostgres},
+	{"failover", (*nemesis).failOver},
 	{"terminate", (*nemesis).terminateWalsender},
 }
 
@@ -252,6 +253,15 @@ func (n *nemesis) crashPostgres() (string, func()) {
 		n.w.pg.crash()
 		time.Sleep(lasts)
 		n.w.pg.start()
+	}
+}
+
+func (n *nemesis) failOver() (string, func()) {
+	lasts := n.between(0, 5*time.Second)
+	return "postgres", func() {
+		n.w.pg.crash()
+		time.Sleep(lasts)
+		n.w.pg.promote()
 	}
 }
 

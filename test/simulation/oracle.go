@@ -14,14 +14,18 @@ type oracle struct {
 	mu        sync.Mutex
 	committed map[string]event
 	order     []*commit
-	safe      int            // of order: those before are known to be in Kafka
-	times     map[string]int // how often each event has arrived
-	newest    map[string]int // by key: the highest version that has arrived
-	versions  map[string]int // by key: of what was committed last
+	safe      int                // of order: those before are known to be in Kafka
+	times     map[string]int     // how often each event has arrived
+	latest    map[string]int     // by key: the highest version that has arrived
+	within    map[string]*commit // the transaction of each event
+	stored    lsn                // the checkpoint
+	newest    int64              // producer id that was given last
+	began     lsn                // the checkpoint at that time
+	versions  map[string]int     // by key: of what was committed last
 }
 
 func newOracle(w *world) *oracle {
-	return &oracle{w: w, committed: make(map[string]event), times: make(map[string]int), newest: make(map[string]int), versions: make(map[string]int)}
+	return &oracle{w: w, committed: make(map[string]event), times: make(map[string]int), latest: make(map[string]int), within: make(map[string]*commit), versions: make(map[string]int)}
 }
 
 // promise notes what a transaction is about to commit: from here on it may arrive.
@@ -38,6 +42,16 @@ func (o *oracle) commits(c *commit) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.order = append(o.order, c)
+	for _, change := range c.changes {
+		o.within[change.id] = c
+	}
+}
+
+// produces notes that a producer id was given to a session. The cluster's lock is held.
+func (o *oracle) produces(id int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.newest, o.began = id, o.stored
 }
 
 // took looks at a batch that was appended. The cluster's lock is held.
@@ -56,12 +70,12 @@ func (o *oracle) took(p *partition, b batch) {
 				id = string(h.Value)
 			}
 		}
-		o.arrived(fmt.Sprintf("%s/%d at %d (producer %d, epoch %d, sequence %d)", p.topic, p.id, b.offset+int64(i), b.producer, b.epoch, b.seq+int32(i)), p.topic, string(r.Key), id)
+		o.arrived(fmt.Sprintf("%s/%d at %d (producer %d, epoch %d, sequence %d)", p.topic, p.id, b.offset+int64(i), b.producer, b.epoch, b.seq+int32(i)), p.topic, string(r.Key), id, b.producer)
 	}
 }
 
 // arrived looks at one record.
-func (o *oracle) arrived(where, topic, key, id string) {
+func (o *oracle) arrived(where, topic, key, id string, producer int64) {
 	e, known := o.committed[id]
 	if !known {
 		o.w.fail("%s: event %q was never committed", where, id)
@@ -72,15 +86,18 @@ func (o *oracle) arrived(where, topic, key, id string) {
 	}
 	o.times[id]++
 	if o.times[id] > 1 {
-		if o.w.plan.delivery == cdc.ExactlyOnce {
+		switch c := o.within[id]; {
+		case o.w.plan.delivery == cdc.ExactlyOnce:
 			o.w.fail("%s: event %v is there %d times", where, e, o.times[id])
+		case producer == o.newest && c.end <= o.began: // an older session's last requests may come at any time
+			o.w.fail("%s: event %v is there %d times, and lies below %s, which was stored when the session began", where, e, o.times[id], o.began)
 		}
 		return
 	}
-	if last := o.newest[e.kind+e.key]; e.version != last+1 {
+	if last := o.latest[e.kind+e.key]; e.version != last+1 {
 		o.w.fail("%s: event %v comes after version %d", where, e, last)
 	}
-	o.newest[e.kind+e.key] = e.version
+	o.latest[e.kind+e.key] = e.version
 }
 
 // confirmed looks at a position that Postgres was told to forget. Every event below must be in Kafka, and the position stored.
@@ -102,11 +119,11 @@ func (o *oracle) saved(before lsn, r row) {
 		o.w.fail("%s is stored after %s", now, before)
 	}
 	o.below(now, "stored")
-	if r["clean"] != true {
-		return
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.stored = now; r["clean"] != true {
+		return
+	}
 	for _, c := range o.order[o.safe:] {
 		for _, change := range c.changes {
 			if o.times[change.id] > 0 {

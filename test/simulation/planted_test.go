@@ -61,6 +61,9 @@ var bugs = []struct {
 	{"a sequence error is taken for a repeat", []edit{
 		{"sink/settle.go", "class := classify(a.ErrorCode)\n", "class := classify(a.ErrorCode)\n\tif class == classSequence {\n\t\tclass = classDuplicate\n\t}\n"},
 	}},
+	{"positions carry the session's timeline", []edit{
+		{"cdc/session.go", "TimelineOf: s.timelines.owner", "TimelineOf: func(lsn) uint32 { return s.timelines.current }"},
+	}},
 	{"the tail is not asked", []edit{
 		{"sink/kafka.go", "if k.tail.take(e.Position, id) {", "if k.tail.take(e.Position, id) && false {"},
 	}},

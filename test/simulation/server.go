@@ -197,6 +197,19 @@ func (s *server) stopped() {
 	}
 }
 
+// promote takes up, instead of a server that crashed, a standby that had received everything. It goes on under a new
+// timeline; its slot is a copy that was made now and then (PostgreSQL docs, "Replication Slot Synchronization").
+func (s *server) promote() {
+	s.mu.Lock()
+	s.past = append(s.past, pastTimeline{s.timeline, s.end})
+	s.timeline++
+	for _, sl := range s.slots {
+		sl.synced = true
+	}
+	s.mu.Unlock()
+	s.start()
+}
+
 // start takes the server up again.
 func (s *server) start() {
 	s.mu.Lock()
