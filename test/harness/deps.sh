@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go and is missing: Java 17 and Maven (a real Apache Kafka), a C compiler (the race
-# detector). Where it may not install, it says what to.
+# detector). Where it may not install, it says what to. Arguments command=package name what is needed besides.
 set -euo pipefail
 
 # A JVM of at least 17 runs every Kafka that the tests start.
@@ -14,6 +14,9 @@ missing=()
 java_is_new_enough || missing+=("openjdk-17-jre-headless")
 command -v mvn >/dev/null || missing+=("maven")
 command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("gcc" "libc6-dev")
+for need in "$@"; do
+  command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
+done
 [[ ${#missing[@]} -eq 0 ]] && exit 0
 
 if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
