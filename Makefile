@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints lint fuzz bench clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples lint fuzz bench clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -46,6 +46,10 @@ race-parts: fetch ## run the tests of the parts, and the flow of rows, with the 
 
 failpoints: fetch ## kill the relay at every failpoint: first, second, last and a random hit
 	FAILPOINTTEST=. $(GO) test -count=1 -v -timeout=90m -run=TestKillAtEveryFailpoint ./test
+
+examples: fetch ## run docs/examples in every language, and compare what their consumers have applied
+	@test/harness/deps.sh javac=openjdk-17-jdk-headless psql=postgresql-client kcat=kcat python3=python3-venv
+	EXAMPLES=all $(GO) test -count=1 -v -timeout=30m ./test/examples
 
 lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
 	$(GO) vet ./...

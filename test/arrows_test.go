@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	},
 	// What applications import: nothing of the relay comes along.
 	"sink/inbox": {"github.com/jackc/pgx/v5"},
+	"docs":       {"sink/inbox", "github.com/jackc/pgx/v5", "github.com/twmb/franz-go"}, // the examples, which are such applications
 	"cdc": {
 		"decoder", "checkpoint", "migrations",
 		"github.com/jackc/pglogrepl", "github.com/jackc/pgx/v5", "github.com/cenkalti/backoff/v5", "github.com/rs/zerolog", "golang.org/x/sync",
