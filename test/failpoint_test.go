@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,30 @@ import (
 
 // failpointSample is how many kills are taken at random, unless FAILPOINTTEST is a regular expression of their names.
 const failpointSample = 8
+
+// failpointBuild is a relay that heeds the variables of package failpoint.
+func failpointBuild(t *testing.T) string {
+	t.Helper()
+	bin, err := buildFailpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+var buildFailpoint = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "outrider-failpoint-")
+	if err != nil {
+		return "", err
+	}
+	bin, err := harness.BuildWith(dir, "failpoint")
+	return bin, share(removed(dir), err)
+})
+
+// removed is a folder that goes when it is closed.
+type removed string
+
+func (dir removed) Close() error { return os.RemoveAll(string(dir)) }
 
 // failpoints finds the names of all failpoints in the source, in its order: what is in the code is in the test.
 func failpoints(t *testing.T) []string {
@@ -125,11 +150,9 @@ func spread(point string, count int, l life, rng *rand.Rand) []ending {
 func hold(rng *rand.Rand) time.Duration { return time.Duration(rng.IntN(2)) * failpointHold }
 
 func TestKillAtEveryFailpointRepeatsAndLosesNothing(t *testing.T) {
-	bin, err := harness.BuildWith(t.TempDir(), "failpoint")
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := failpointBuild(t)
 	seed := rand.Uint64()
+	var err error
 	if s := os.Getenv("FAILPOINTTEST_SEED"); s != "" {
 		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatalf("FAILPOINTTEST_SEED: %v", err)

@@ -1,4 +1,4 @@
-// Package failpoint ends the process, as kill -9 does, at a place that the code names. The relay is linked with it under
+// Package failpoint ends the process, as kill -9 does, or freezes it, at a place that the code names. The relay is linked with it under
 // the build tag failpoint alone; in any other build a failpoint is an empty function.
 package failpoint
 
@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -18,6 +19,8 @@ const (
 	// Hold is for how long what has come there is held before the process ends, while all the rest of it goes on: what must
 	// not happen before that step then has the time to happen.
 	Hold = "FAILPOINT_HOLD"
+	// Freeze says where it is stopped as by SIGSTOP, in the way of Kill. It goes on there at a SIGCONT.
+	Freeze = "FAILPOINT_FREEZE"
 	// Hits names a file that gets the failpoint's name, in a line, at each hit.
 	Hits = "FAILPOINT_HITS"
 )
@@ -26,10 +29,11 @@ var (
 	mu   sync.Mutex // guards hits, and gives those of the file the same order
 	hits = make(map[string]int)
 	plan = sync.OnceValues(readPlan)
+	halt = sync.OnceValues(readFreeze)
 	file = sync.OnceValues(openHits)
 )
 
-// end is where the process ends.
+// end is where the process ends, or is frozen.
 type end struct {
 	name string
 	hit  int
@@ -37,22 +41,29 @@ type end struct {
 }
 
 func readPlan() (end, error) {
-	text := os.Getenv(Kill)
+	e, err := readEnd(Kill)
+	if text := os.Getenv(Hold); err == nil && text != "" {
+		if e.hold, err = time.ParseDuration(text); err != nil {
+			return end{}, fmt.Errorf("%s: %w", Hold, err)
+		}
+	}
+	return e, err
+}
+
+func readFreeze() (end, error) { return readEnd(Freeze) }
+
+// readEnd reads a name and a hit from a variable.
+func readEnd(variable string) (end, error) {
+	text := os.Getenv(variable)
 	if text == "" {
 		return end{}, nil
 	}
 	name, count, _ := strings.Cut(text, ":")
 	hit, err := strconv.Atoi(count)
 	if err != nil || hit < 1 {
-		return end{}, fmt.Errorf("%s=%s: want a name, a colon, and a hit from 1 on", Kill, text)
+		return end{}, fmt.Errorf("%s=%s: want a name, a colon, and a hit from 1 on", variable, text)
 	}
-	hold := time.Duration(0)
-	if text := os.Getenv(Hold); text != "" {
-		if hold, err = time.ParseDuration(text); err != nil {
-			return end{}, fmt.Errorf("%s: %w", Hold, err)
-		}
-	}
-	return end{name, hit, hold}, nil
+	return end{name: name, hit: hit}, nil
 }
 
 func openHits() (*os.File, error) {
@@ -65,8 +76,11 @@ func openHits() (*os.File, error) {
 
 // Hit tells that the process has come to the failpoint of that name. It does not return where the process is to end.
 func Hit(name string) {
-	planned := must(plan())
-	if count(name) != planned.hit || name != planned.name {
+	planned, frozen, hit := must(plan()), must(halt()), count(name)
+	if name == frozen.name && hit == frozen.hit {
+		freeze()
+	}
+	if name != planned.name || hit != planned.hit {
 		return
 	}
 	time.Sleep(planned.hold)
@@ -75,6 +89,15 @@ func Hit(name string) {
 		panic(err)
 	}
 	select {} // the signal takes a moment, in which nobody may pass
+}
+
+// freeze stops the process. The signal takes a moment, in which nobody may pass: what is left of it is over when the process
+// goes on.
+func freeze() {
+	if err := must(os.FindProcess(os.Getpid())).Signal(syscall.SIGSTOP); err != nil {
+		panic(err)
+	}
+	time.Sleep(100 * time.Millisecond)
 }
 
 // count books a hit, and says which one it is.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -12,15 +13,30 @@ type Proxy struct {
 	listener net.Listener
 
 	mu      sync.Mutex
-	targets []string              // of new connections, in turn
-	conns   map[net.Conn]net.Conn // both ends of each connection, by the client's
-	frozen  map[net.Conn]bool     // those of them that are half-open for ever
-	flow    *sync.Cond            // of mu: stalled has changed
+	targets []string           // of new connections, in turn
+	conns   map[net.Conn]*link // by the client's end
+	flow    *sync.Cond         // of mu: stalled has changed
+	filter  func() Filter      // of new connections
 	stalled bool
 	refuse  bool
 	delay   time.Duration
 	closed  bool
 	wg      sync.WaitGroup
+}
+
+// link is a connection through the proxy.
+type link struct {
+	client, server net.Conn
+	filter         Filter // nil: everything passes
+	hello          []byte // what the client sent first
+	frozen         bool   // half-open for ever
+}
+
+// Filter sees what passes on one connection, in pieces as they come, and gives what is to pass instead. An error resets the
+// connection. Each direction has a goroutine.
+type Filter interface {
+	Request(piece []byte) ([]byte, error)
+	Answer(piece []byte) ([]byte, error)
 }
 
 // NewProxy relays to target until the test ends.
@@ -30,7 +46,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("proxy: %v", err)
 	}
-	p := &Proxy{listener: l, targets: []string{target}, conns: make(map[net.Conn]net.Conn), frozen: make(map[net.Conn]bool)}
+	p := &Proxy{listener: l, targets: []string{target}, conns: make(map[net.Conn]*link)}
 	p.flow = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
@@ -48,13 +64,19 @@ func (p *Proxy) Stall()  { p.set(func() { p.stalled = true }) }
 func (p *Proxy) Resume() { p.set(func() { p.stalled = false }) }
 
 // Freeze makes every present connection a half-open one for ever, as a router that lost its state does; new ones work.
-func (p *Proxy) Freeze() {
+func (p *Proxy) Freeze() { p.FreezeIf(func([]byte) bool { return true }) }
+
+// FreezeIf does that with those connections whose client sent first what is looked for.
+func (p *Proxy) FreezeIf(hello func([]byte) bool) {
 	p.set(func() {
-		for client := range p.conns {
-			p.frozen[client] = true
+		for _, l := range p.conns {
+			l.frozen = l.frozen || hello(l.hello)
 		}
 	})
 }
+
+// SetFilter gives each new connection a filter of its own.
+func (p *Proxy) SetFilter(filter func() Filter) { p.set(func() { p.filter = filter }) }
 
 // Refuse makes new connections end at once; Accept takes them again.
 func (p *Proxy) Refuse() { p.set(func() { p.refuse = true }) }
@@ -67,13 +89,17 @@ func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.delay = d }) }
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for client, server := range p.conns {
-		for _, c := range []net.Conn{client, server} {
-			if tcp, ok := c.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0)
-			}
-			_ = c.Close()
+	for _, l := range p.conns {
+		l.reset()
+	}
+}
+
+func (l *link) reset() {
+	for _, c := range []net.Conn{l.client, l.server} {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
 		}
+		_ = c.Close()
 	}
 }
 
@@ -103,26 +129,33 @@ func (p *Proxy) accept() {
 			_ = client.Close()
 			continue
 		}
+		l := &link{client: client, server: server}
 		p.mu.Lock()
-		p.conns[client] = server
+		p.conns[client] = l
+		if p.filter != nil {
+			l.filter = p.filter()
+		}
 		closed := p.closed
 		p.mu.Unlock()
 		if closed { // after close has cut the others
 			p.Cut()
 			return
 		}
-		p.wg.Go(func() { p.pass(client, server, client) })
-		p.wg.Go(func() { p.pass(server, client, client) })
+		p.wg.Go(func() { p.pass(l, client, server) })
+		p.wg.Go(func() { p.pass(l, server, client) })
 	}
 }
 
-// pass copies one direction. key is the connection's place in conns.
-func (p *Proxy) pass(from, to, key net.Conn) {
+// pass copies one direction of a connection.
+func (p *Proxy) pass(l *link, from, to net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		for (p.stalled || p.frozen[key]) && !p.closed {
+		if from == l.client && l.hello == nil {
+			l.hello = bytes.Clone(buf[:n])
+		}
+		for (p.stalled || l.frozen) && !p.closed {
 			p.flow.Wait()
 		}
 		delay := p.delay
@@ -130,21 +163,33 @@ func (p *Proxy) pass(from, to, key net.Conn) {
 		if delay > 0 {
 			time.Sleep(delay)
 		}
-		if n > 0 {
-			if _, werr := to.Write(buf[:n]); werr != nil {
+		piece, refused := l.through(buf[:n], from == l.client)
+		if len(piece) > 0 {
+			if _, werr := to.Write(piece); werr != nil {
 				break
 			}
 		}
-		if err != nil {
+		if refused != nil {
+			l.reset()
+		}
+		if err != nil || refused != nil {
 			break
 		}
 	}
 	_ = from.Close()
 	_ = to.Close()
-	p.set(func() {
-		delete(p.conns, key)
-		delete(p.frozen, key)
-	})
+	p.set(func() { delete(p.conns, l.client) })
+}
+
+// through gives what the link's filter makes of a piece.
+func (l *link) through(piece []byte, request bool) ([]byte, error) {
+	switch {
+	case l.filter == nil || len(piece) == 0:
+		return piece, nil
+	case request:
+		return l.filter.Request(piece)
+	}
+	return l.filter.Answer(piece)
 }
 
 func (p *Proxy) close() {
