@@ -1,0 +1,46 @@
+package test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outrider-relay/outrider/cdc"
+	"github.com/outrider-relay/outrider/test/harness"
+)
+
+// A transactional id that the coordinator has forgotten gives its successor another producer id, whose markers stop nobody.
+func TestPredecessorThatKafkaForgotRepeatsNothing(t *testing.T) {
+	kafka := harness.NewKafka(t, harness.KafkaOptions{Settings: map[string]string{
+		"transactional.id.expiration.ms": "6000", "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
+	}})
+	f := newFreezer(t, kafka, unsaved+"timeouts: { broker: 3s }\n")
+	old := f.victim(t, "request sealed:3") // with a batch in its hand
+	old.AwaitState(t, cdc.Relaying, patience)
+	for i := 0; i < 2000; i += 500 {
+		harness.WriteRows(t, f.conn, f.kind, i+1, i+500, 1000)
+	}
+	old.AwaitFrozen(t, patience)
+	admin, id := harness.Admin(t, kafka.Brokers()), "outrider."+f.name
+	harness.Eventually(t, patience, "the coordinator forgets "+id, func() error {
+		described, err := admin.DescribeTransactions(t.Context(), id)
+		if err == nil && !errors.Is(described[id].Err, kerr.TransactionalIDNotFound) {
+			err = errors.Join(errors.New("it is known"), described[id].Err)
+		}
+		return err
+	})
+	heir := f.launch(t)
+	heir.AwaitState(t, cdc.Standby, patience)
+	f.isolate(t)
+	heir.AwaitLog(t, "another producer id", patience)
+	before := harness.EndOffsets(t, f.brokers, f.destination)
+	old.Signal(syscall.SIGCONT)
+	harness.AwaitRecords(t, f.brokers, before+1, patience, f.destination)
+	if st, err := heir.Status(); err != nil || st.State == cdc.Relaying {
+		t.Fatalf("the successor did not wait for what the predecessor sent: it is %s, %v", st.State, err)
+	}
+	heir.AwaitState(t, cdc.Relaying, patience)
+	f.awaitDelivered(t, harness.NoRepeats)
+}
