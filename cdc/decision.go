@@ -52,7 +52,16 @@ func (s *session) record(b *Blocked) {
 	defer cancel()
 	now := time.Now().UTC()
 	err := s.ask(ctx, func(ctx context.Context) error {
-		return checkpoint.Judge(ctx, s.control, s.cfg.Name, s.generation, checkpoint.Verdict{
+		conn := s.control
+		if conn.IsClosed() { // a statement that was under way when the session ended has taken it along
+			fresh, err := dialControl(ctx, &s.cfg.Postgres)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = fresh.Close(ctx) }()
+			conn = fresh
+		}
+		return checkpoint.Judge(ctx, conn, s.cfg.Name, s.generation, checkpoint.Verdict{
 			ID: fmt.Sprintf("%d-%d", s.generation, now.UnixMilli()), Case: b.Verdict, Reason: b.Reason, Advice: b.Advice,
 			Options: b.Options, Instance: s.cfg.Instance, At: now,
 		})

@@ -160,7 +160,7 @@ func (b *brokerConn) offsets(req *kmsg.ListOffsetsRequest) kmsg.Response {
 			p, code := b.led(place{asked.Topic, a.Partition})
 			found := kmsg.ListOffsetsResponseTopicPartition{Partition: a.Partition, ErrorCode: code, Offset: -1, Timestamp: -1, LeaderEpoch: -1}
 			if code == none {
-				if found.Offset = 0; a.Timestamp == -1 {
+				if found.Offset = p.start; a.Timestamp == -1 {
 					found.Offset = p.end
 				}
 			}

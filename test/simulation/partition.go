@@ -115,6 +115,7 @@ type partition struct {
 	leader    int32 // -1: none just now
 	epoch     int32 // of the leader
 	batches   []batch
+	start     int64 // of the log: what was below has been removed
 	end       int64
 	producers map[int64]*producer
 }
@@ -219,7 +220,7 @@ func (p *partition) restart() {
 
 // read gives the batches from the one that holds offset on, up to so many bytes and at least one.
 func (p *partition) read(offset int64, bytes int) (code int16, records []byte) {
-	if offset < 0 || offset > p.end {
+	if offset < p.start || offset > p.end {
 		return offsetOutOfRange, nil
 	}
 	from, _ := slices.BinarySearchFunc(p.batches, offset, func(b batch, offset int64) int {
@@ -236,3 +237,6 @@ func (p *partition) read(offset int64, bytes int) (code int16, records []byte) {
 	}
 	return none, records
 }
+
+// clear removes all records, as retention or DeleteRecords does.
+func (p *partition) clear() { p.batches, p.start = nil, p.end }

@@ -1,0 +1,136 @@
+package simulation
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/outrider-relay/outrider/cdc"
+)
+
+// judgements are what only a person can judge, and the verdict that the relay has to come to. before happens while it
+// relays; then, after is done with the servers.
+var judgements = []struct {
+	claim   string
+	stopped bool // the relay is killed before, and started after
+	after   func(w *world, before *image)
+	verdict string
+}{
+	{"a backup is restored", false, func(w *world, before *image) { w.restore(before, false) }, "diverged"},
+	{"a standby is promoted that had not received everything", false, func(w *world, before *image) { w.restore(before, true) }, "diverged"},
+	{"a standby is promoted that has no slot", false, func(w *world, _ *image) {
+		w.pg.crash()
+		w.pg.drop()
+		w.pg.promote()
+	}, "gap"},
+	{"the slot is dropped", true, func(w *world, _ *image) { w.pg.drop() }, "gap"},
+	{"the slot is advanced by somebody else", true, func(w *world, _ *image) {
+		time.Sleep(time.Second) // for commits that the relay does not see
+		w.pg.advance()
+	}, "gap"},
+	{"another database system is there", true, func(w *world, _ *image) { w.pg.replace() }, "other cluster"},
+	{"another Kafka cluster is there", true, func(w *world, _ *image) { w.kafka.locked(func() { w.kafka.id = "another" }) }, "other cluster"},
+	{"a topic is made anew while the relay is away", true, func(w *world, _ *image) { w.recreate() }, "kafka lost data"},
+	{"a topic is made anew while the relay runs", false, func(w *world, _ *image) { w.recreate() }, "kafka lost data"},
+	{"records are removed that nobody knows of", true, func(w *world, _ *image) {
+		w.kafka.locked(func() {
+			for _, p := range w.kafka.sorted() {
+				p.clear()
+			}
+		})
+	}, "tail incomplete"},
+}
+
+func TestWhatOnlyAPersonCanJudgeIsAVerdict(t *testing.T) {
+	for _, j := range judgements {
+		t.Run(j.claim, func(t *testing.T) {
+			for seed := range uint64(2) {
+				synctest.Test(t, func(t *testing.T) {
+					p := planFor(seed, cdc.ExactlyOnce)
+					p.faults, p.standby, p.checkpoint = 0, false, time.Second
+					w := newWorld(seed, p)
+					w.judged(j.stopped, j.after, j.verdict)
+					if len(w.failures) > 0 {
+						t.Errorf("seed %d: %s\n%s", seed, w.failures[0], w.history())
+					}
+				})
+			}
+		})
+	}
+}
+
+// judged is a history that ends with a verdict.
+func (w *world) judged(stopped bool, after func(*world, *image), verdict string) {
+	w.nemesis.launch("a")
+	for !w.pg.has("outrider_model") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	writing := make(chan struct{})
+	go func() {
+		defer close(writing)
+		newWriter(w).run(w.began.Add(w.plan.length))
+	}()
+	time.Sleep(20 * time.Second) // for the places to scan from to be written
+	before := w.pg.image()
+	time.Sleep(20 * time.Second)
+	if stopped {
+		w.nemesis.relay("a").kill(false, false)
+	}
+	w.mu.Lock()
+	w.expected = verdict
+	w.mu.Unlock()
+	after(w, before)
+	if stopped {
+		w.nemesis.launch("a")
+	}
+	<-writing
+	for began := time.Now(); !slices.Contains(w.verdicts, verdict); time.Sleep(time.Second) {
+		if w.failed() || time.Since(began) > 5*time.Minute {
+			w.fail("no verdict %q", verdict)
+			break
+		}
+	}
+	if row, ok := w.pg.rows["model"]["verdict"].([]byte); !ok || !bytes.Contains(row, []byte(verdict)) {
+		w.fail("the row holds verdict %s, not %q", row, verdict)
+	}
+	w.nemesis.relay("a").stop()
+	<-w.nemesis.relay("a").done
+	w.net.end()
+}
+
+// restore takes the server back to an image, as a standby that was promoted or as it was.
+func (w *world) restore(before *image, promoted bool) {
+	w.pg.crash()
+	w.oracle.forget(w.pg.restore(before))
+	if promoted {
+		w.pg.promote()
+	} else {
+		w.pg.start()
+	}
+}
+
+func (s *server) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.slots)
+}
+
+func (s *server) advance() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.slots {
+		sl.confirmed = s.end
+	}
+}
+
+func (s *server) replace() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.systemID = "7000000000000000002"
+}
+
+func (w *world) recreate() {
+	w.kafka.locked(func() { w.kafka.create("outbox.event.order", 3) })
+}
