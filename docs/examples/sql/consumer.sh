@@ -9,7 +9,8 @@ sql() { psql "$DATABASE_URL" -X -q -At -v ON_ERROR_STOP=1 -v group="$KAFKA_GROUP
 sql <<< 'create table if not exists kafka_offset
   (reader text, topic text, partition int, next bigint not null, primary key (reader, topic, partition));'
 
-for partition in $(kcat -b "$KAFKA_BROKERS" -L -t "$topic" | sed -n 's/^ *partition \([0-9]*\),.*/\1/p'); do
+partitions=$(kcat -b "$KAFKA_BROKERS" -L -t "$topic" | sed -n 's/^ *partition \([0-9]*\),.*/\1/p')
+for partition in $partitions; do
   next=$(sql -v partition="$partition" <<< "select coalesce(max(next), 0) from kafka_offset
     where reader = :'group' and topic = :'topic' and partition = :partition")
   kcat -b "$KAFKA_BROKERS" -C -t "$topic" -p "$partition" -o "$next" -e -q -f '%o\x1f%h\x1f%s\n' |
