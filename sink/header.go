@@ -210,18 +210,26 @@ func (r *router) member(key, value []byte, kind jsonparser.ValueType, _ int) err
 // plainID gives the text of an id header, in whatever format a record has it: events are told apart by it, also those that
 // were written under other settings.
 func plainID(header []byte) []byte {
-	value, kind, _, err := jsonparser.Get(header)
+	for {
+		inner, quoted := unquoteID(header)
+		if !quoted {
+			return header
+		}
+		header = inner // which may look like that itself: an id's own quotes must make no difference
+	}
+}
+
+// unquoteID takes one layer of JSON off an id.
+func unquoteID(id []byte) (inner []byte, quoted bool) {
+	value, kind, _, err := jsonparser.Get(id)
 	if err == nil && kind == jsonparser.Object {
-		if value, kind, _, err = jsonparser.Get(header, "payload"); err == nil && kind == jsonparser.Number {
-			return value
+		if value, kind, _, err = jsonparser.Get(id, "payload"); err == nil && kind == jsonparser.Number {
+			return value, true
 		}
 	}
 	if err != nil || kind != jsonparser.String {
-		return header
+		return nil, false
 	}
 	text, err := jsonparser.Unescape(value, nil)
-	if err != nil {
-		return header
-	}
-	return text
+	return text, err == nil
 }

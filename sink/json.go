@@ -57,12 +57,13 @@ func appendFloat(b []byte, f float64, bits int) []byte {
 		}
 		return b
 	}
-	var text [32]byte
-	mantissa, exponent, _ := bytes.Cut(strconv.AppendFloat(text[:0], f, 'e', -1, bits), []byte("e"))
-	b = append(b, mantissa...)
-	if bytes.IndexByte(mantissa, '.') < 0 {
-		b = append(b, ".0"...)
+	var buffer [32]byte
+	text := strconv.AppendFloat(buffer[:0], f, 'e', -1, bits)
+	if bytes.IndexByte(text, '.') < 0 { // Java writes two digits at least, and lets the second one count
+		text = strconv.AppendFloat(buffer[:0], f, 'e', 1, bits)
 	}
+	mantissa, exponent, _ := bytes.Cut(text, []byte("e"))
+	b = append(b, mantissa...)
 	b = append(b, 'E')
 	if exponent[0] == '-' {
 		b = append(b, '-')
