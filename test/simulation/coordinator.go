@@ -40,6 +40,8 @@ type coordinator struct {
 	ids        map[string]*transaction
 	next       int64 // producer id
 	rng        *rand.Rand
+	// slow makes markers come seconds after the answer to EndTxn.
+	slow bool
 	// skips makes an end of a transaction leave partitions without a leader unmarked (seen on Kafka 4.3).
 	skips bool
 	// locked runs f under the cluster's lock.
@@ -144,8 +146,8 @@ func (c *coordinator) end(t *transaction) {
 	}
 	for p := range maps.Clone(t.partitions) {
 		delay := time.Duration(c.rng.IntN(3000)) * time.Microsecond
-		if c.rng.IntN(20) == 0 {
-			delay = time.Duration(c.rng.IntN(3000)) * time.Millisecond
+		if c.slow || c.rng.IntN(20) == 0 {
+			delay = time.Duration(c.rng.IntN(5000)) * time.Millisecond
 		}
 		time.AfterFunc(delay, func() { c.locked(func() { c.mark(t, t.epoch, p) }) })
 	}

@@ -265,8 +265,7 @@ func (n *nemesis) failOver() (string, func()) {
 	}
 }
 
-// stopPostgres is a planned restart. It must not have to wait for a relay that can be reached, which only the walsender's
-// time-out ends otherwise.
+// stopPostgres is a planned restart. It must not have to wait for a relay that can be reached.
 func (n *nemesis) stopPostgres() (string, func()) {
 	lasts := n.between(0, 5*time.Second)
 	return "postgres", func() {
@@ -274,7 +273,7 @@ func (n *nemesis) stopPostgres() (string, func()) {
 		began := time.Now()
 		for !n.w.pg.is(down) {
 			time.Sleep(10 * time.Millisecond)
-			if time.Since(began) > 3*n.w.pg.senderTimeout {
+			if time.Since(began) > time.Minute+3*n.w.pg.senderTimeout { // longer than connections are held up
 				n.w.fail("a shutdown of Postgres waits for the relay")
 				return
 			}

@@ -134,3 +134,42 @@ func (s *server) replace() {
 func (w *world) recreate() {
 	w.kafka.locked(func() { w.kafka.create("outbox.event.order", 3) })
 }
+
+// A walsender lets a shutdown wait until what it sent is confirmed, which a relay can do no more once its other connections
+// have been ended.
+func TestShutdownOfPostgresWaitsForNoRelay(t *testing.T) {
+	for claim, before := range map[string]func(w *world){
+		"while it relays": func(*world) {},
+		"while Kafka is away": func(w *world) {
+			for id := range int32(3) {
+				w.kafka.stop(id + 1)
+			}
+			time.Sleep(10 * time.Second)
+		},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := planFor(1, cdc.ExactlyOnce)
+				p.far = 1
+				w := newWorld(1, p)
+				w.nemesis.launch("a")
+				for !w.pg.has("outrider_model") {
+					time.Sleep(10 * time.Millisecond)
+				}
+				writing := newWriter(w)
+				writing.run(time.Now().Add(10 * time.Second))
+				before(w)
+				w.pg.stop()
+				stopped := time.Now()
+				for !w.pg.is(down) && time.Since(stopped) < time.Minute {
+					time.Sleep(time.Millisecond)
+				}
+				if took := time.Since(stopped); took > 500*time.Millisecond {
+					t.Errorf("the shutdown took %s\n%s", took, w.history())
+				}
+				w.nemesis.relay("a").kill(false, false)
+				w.net.end()
+			})
+		})
+	}
+}

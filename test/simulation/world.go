@@ -57,6 +57,7 @@ func newWorld(seed uint64, p plan) *world {
 	w.pg.storedTo = w.oracle.saved
 	w.pg.unknown = func(sql string) { w.fail("the model knows no such statement: %s", sql) }
 	w.kafka.took, w.kafka.produces = w.oracle.took, w.oracle.produces
+	w.kafka.txns.slow = w.rng.IntN(3) == 0
 	w.kafka.txns.skips = w.rng.IntN(2) == 0
 	w.net.accept, w.net.far = w.accept, p.far
 	w.kafka.locked(func() {
