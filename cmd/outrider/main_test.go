@@ -216,3 +216,23 @@ func TestSecretFilesReachTheDials(t *testing.T) {
 		}
 	}
 }
+
+func TestMigrateConfigExitsWith2WhereDeliveryChanges(t *testing.T) {
+	for file, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"migrate/testdata/saga.json":  {exitClean, ""},
+		"migrate/testdata/order.json": {exitSettings, "outrider: not carried over, though it changes what is delivered: 3 of the options, named above; settle each before the relay takes over"},
+		"exit.go":                     {exitSettings, "outrider: exit.go: no transform is Debezium's outbox event router"},
+		"no-such-file":                {exitSettings, "outrider: open no-such-file: no such file or directory"},
+	} {
+		out, code, text := execute("migrate-config", file, "--name", "mine")
+		if code != want.code || !strings.HasPrefix(text, want.text) || (text == "") != (want.text == "") {
+			t.Errorf("%s: %d %q, want %d %q", file, code, text, want.code, want.text)
+		}
+		if printed := strings.HasPrefix(out, "name: mine\n"); printed != strings.HasSuffix(file, ".json") {
+			t.Errorf("%s: printed %q", file, out)
+		}
+	}
+}
