@@ -24,6 +24,7 @@ type workload struct {
 // drain is what reading one backlog took.
 type drain struct {
 	Workload string  `json:"workload"`
+	Delivery string  `json:"delivery"`
 	Round    int     `json:"round"`
 	Reader   string  `json:"reader"`
 	Rows     int     `json:"rows"`
@@ -36,6 +37,9 @@ type drain struct {
 	PeakRSS      int64   `json:"peak_rss_bytes"`
 }
 
+// relayReader is the relay, among the readers.
+const relayReader = "outrider"
+
 // keys of the backlog. Row n has key n modulo keys, so each key's rows are known to be keys apart.
 const keys = 1000
 
@@ -43,8 +47,8 @@ const keys = 1000
 const drainPatience = 5 * time.Minute
 
 // drain lets the relay and pg_recvlogical each read the same backlog from a slot of their own, one after the other.
-func (b *bench) drain(ctx context.Context, load workload, round int) (drains []drain, err error) {
-	s, err := b.newStage(ctx)
+func (b *bench) drain(ctx context.Context, load workload, round int, delivery string) (drains []drain, err error) {
+	s, err := b.newStage(ctx, delivery)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +83,7 @@ func (b *bench) drain(ctx context.Context, load workload, round int) (drains []d
 		if err != nil {
 			return nil, err
 		}
-		d.Workload, d.Round, d.Rows = load.name, round+1, load.rows
+		d.Workload, d.Delivery, d.Round, d.Rows = load.name, delivery, round+1, load.rows
 		d.RowsPerS = float64(d.Rows) / d.Seconds
 		b.say("%s, round %d: %s read %.0f rows/s", load.name, round+1, d.Reader, d.RowsPerS)
 		drains = append(drains, d)
@@ -143,7 +147,7 @@ func (s *stage) drainByRelay(ctx context.Context, load workload) (d drain, err e
 	if err != nil {
 		return d, fmt.Errorf("%w\n%s", err, relay.Log())
 	}
-	d = drain{Reader: "outrider", Seconds: time.Since(began).Seconds()}
+	d = drain{Reader: relayReader, Seconds: time.Since(began).Seconds()}
 	perMillion := func(t time.Duration) float64 { return t.Seconds() * 1e6 / float64(load.rows) }
 	own, err := relay.Usage()
 	if err != nil {

@@ -37,7 +37,7 @@ const warmUp = 2
 // latency measures, at an open-loop rate of single-row transactions, the time from a commit's return to the row's arrival
 // at a consumer; and beside it what the broker alone takes for as many records of the same size, from produce to consume.
 func (b *bench) latency(ctx context.Context, rate int) (ways []latency, err error) {
-	s, err := b.newStage(ctx)
+	s, err := b.newStage(ctx, b.deliveries[0])
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@
 //	go run ./test/bench                         a table
 //	go run ./test/bench --json --rounds 3       the same as JSON, three times
 //	go run ./test/bench --rows 0 --single 0     only latency
+//	go run ./test/bench --delivery exactly-once,at-least-once --rounds 3 --rates ""
 package main
 
 import (
@@ -31,7 +32,7 @@ type options struct {
 	rates        []int         // rows a second
 	lasting      time.Duration // of each rate
 	transport    string        // of both readers: unix or tcp
-	delivery     string
+	deliveries   []string      // the relay's kafka.delivery: backlogs are drained under each, latency is measured under the first
 	json         bool
 }
 
@@ -44,7 +45,6 @@ type results struct {
 	Postgres  int       `json:"postgres"`
 	Kafka     string    `json:"kafka"`
 	Transport string    `json:"transport"`
-	Delivery  string    `json:"delivery"`
 	Drains    []drain   `json:"drains"`
 	Latencies []latency `json:"latencies"`
 }
@@ -71,12 +71,13 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.rounds, "rounds", 1, "rounds of each backlog; who goes first alternates")
 	flags.DurationVar(&o.lasting, "for", 20*time.Second, "time that each rate of the latency test is held")
 	flags.StringVar(&o.transport, "transport", "unix", "unix or tcp, to Postgres")
-	flags.StringVar(&o.delivery, "delivery", "exactly-once", "the relay's kafka.delivery")
+	deliveries := flags.String("delivery", "exactly-once", "the relay's kafka.delivery; exactly-once,at-least-once to compare them")
 	flags.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	rates := flags.String("rates", "1000,5000", "rows a second at which latency is measured; empty: none")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
+	o.deliveries = strings.Split(*deliveries, ",")
 	for text := range strings.SplitSeq(*rates, ",") {
 		if text == "" {
 			continue
@@ -105,18 +106,20 @@ func run(ctx context.Context, o options) (err error) {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
-	r := results{Postgres: b.pg.Major, Kafka: b.kafka.Version, Transport: o.transport, Delivery: o.delivery}
+	r := results{Postgres: b.pg.Major, Kafka: b.kafka.Version, Transport: o.transport}
 	r.Machine.CPUs, r.Machine.Go = runtime.NumCPU(), runtime.Version()
 	for _, load := range []workload{{"bulk", o.rows, 1000}, {"single", o.single, 1}} {
 		for round := range o.rounds {
 			if load.rows == 0 {
 				continue
 			}
-			drains, err := b.drain(ctx, load, round)
-			if err != nil {
-				return fmt.Errorf("drain a backlog (%s, round %d): %w", load.name, round+1, err)
+			for _, delivery := range o.deliveries {
+				drains, err := b.drain(ctx, load, round, delivery)
+				if err != nil {
+					return fmt.Errorf("drain a backlog (%s, round %d, %s): %w", load.name, round+1, delivery, err)
+				}
+				r.Drains = append(r.Drains, drains...)
 			}
-			r.Drains = append(r.Drains, drains...)
 		}
 	}
 	for _, rate := range o.rates {

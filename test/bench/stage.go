@@ -27,11 +27,13 @@ type stage struct {
 	conn  *pgx.Conn
 	kafka *kgo.Client
 	admin *kadm.Client
+
+	delivery string // of the relay
 }
 
-func (b *bench) newStage(ctx context.Context) (s *stage, err error) {
+func (b *bench) newStage(ctx context.Context, delivery string) (s *stage, err error) {
 	b.runs++
-	s = &stage{bench: b, name: fmt.Sprintf("bench%d", b.runs)}
+	s = &stage{bench: b, name: fmt.Sprintf("bench%d", b.runs), delivery: delivery}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
@@ -90,7 +92,7 @@ func (s *stage) url() string {
 
 // startRelay starts the relay's binary.
 func (s *stage) startRelay() (*harness.Relay, error) {
-	return harness.RunRelay(harness.RelayOptions{Name: s.name, Postgres: s.url(), Kafka: s.bench.kafka.Brokers(), Config: "kafka: { delivery: " + s.bench.delivery + " }\n"})
+	return harness.RunRelay(harness.RelayOptions{Name: s.name, Postgres: s.url(), Kafka: s.bench.kafka.Brokers(), Config: "kafka: { delivery: " + s.delivery + " }\n"})
 }
 
 // startRelaying starts it and returns when it relays: its publication and slot are there.
