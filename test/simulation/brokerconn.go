@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -253,14 +254,17 @@ func (b *brokerConn) endTxn(req *kmsg.EndTxnRequest) kmsg.Response {
 	return answer
 }
 
-// configs tells nothing, as where the right to ask is missing.
+// configs tells how long producers are remembered, or nothing, as where the right to ask is missing.
 func (k *cluster) configs(req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	const clusterAuthorizationFailed = 31
 	answer := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
-	for _, r := range req.Resources {
-		answer.Resources = append(answer.Resources, kmsg.DescribeConfigsResponseResource{
-			ErrorCode: clusterAuthorizationFailed, ResourceType: r.ResourceType, ResourceName: r.ResourceName,
-		})
+	for _, asked := range req.Resources {
+		r := kmsg.DescribeConfigsResponseResource{ErrorCode: clusterAuthorizationFailed, ResourceType: asked.ResourceType, ResourceName: asked.ResourceName}
+		if k.tells {
+			ms := strconv.FormatInt(k.expiration.Milliseconds(), 10)
+			r.ErrorCode, r.Configs = none, []kmsg.DescribeConfigsResponseResourceConfig{{Name: "producer.id.expiration.ms", Value: &ms}}
+		}
+		answer.Resources = append(answer.Resources, r)
 	}
 	return answer
 }

@@ -64,6 +64,9 @@ func (n *nemesis) run() {
 	for range n.w.plan.faults {
 		time.Sleep(n.between(gap/4, 2*gap))
 		f := faults[n.rng.IntN(len(faults))]
+		if n.w.plan.forgetful && n.rng.IntN(3) == 0 {
+			f = fault{"outage", (*nemesis).loseKafka}
+		}
 		subject, do := f.draw(n)
 		if !n.take(subject) {
 			continue
@@ -216,6 +219,25 @@ func (n *nemesis) stopBroker() (string, func()) {
 		time.Sleep(lasts)
 		n.w.kafka.start(id)
 		n.w.kafka.elect()
+	}
+}
+
+// loseKafka takes all brokers away, longer than they remember a producer. When they come back answers get lost, so that
+// batches are sent again whose rows were committed long before.
+func (n *nemesis) loseKafka() (string, func()) {
+	lasts := n.between(0, 10*time.Minute)
+	return "weather", func() {
+		for id := range int32(3) {
+			n.w.kafka.stop(1 + id)
+		}
+		time.Sleep(lasts)
+		n.w.kafka.locked(func() { n.w.kafka.weather = weather{lostAnswer: 400, timedOut: 200} })
+		for id := range int32(3) {
+			n.w.kafka.start(1 + id)
+		}
+		n.w.kafka.elect()
+		time.Sleep(10 * time.Second)
+		n.w.kafka.locked(func() { n.w.kafka.weather = weather{} })
 	}
 }
 

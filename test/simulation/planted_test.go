@@ -47,7 +47,7 @@ var bugs = []struct {
 		{"checkpoint/partition.go", "generation = $2 for no key update", "generation >= $2 for no key update"},
 	}},
 	{"a place to scan from is written before what lies below it is stored", []edit{
-		{"sink/register.go", "q.note.number < next", "true"},
+		{"sink/register.go", "*n == nil || (*n).number > f.stored", "*n == nil"},
 	}},
 	{"a partition is written before it is registered", []edit{
 		{"sink/queue.go", "!q.ready || ", ""},
@@ -63,6 +63,10 @@ var bugs = []struct {
 	}},
 	{"positions carry the session's timeline", []edit{
 		{"cdc/session.go", "TimelineOf: s.timelines.owner", "TimelineOf: func(lsn) uint32 { return s.timelines.current }"},
+	}},
+	{"records keep the stamps of their commits, however old", []edit{
+		{"sink/stamp.go", "case age > r.maxAge:", "case age > r.maxAge+1000*time.Hour:"},
+		{"sink/leader.go", "age > 2*k.cfg.MaxTimestampAge", "age > 1000*time.Hour"},
 	}},
 	{"the tail is not asked", []edit{
 		{"sink/kafka.go", "if k.tail.take(e.Position, id) {", "if k.tail.take(e.Position, id) && false {"},

@@ -229,6 +229,7 @@ func (s *server) terminate() {
 			b.terminate("57P01", "terminating connection due to administrator command")
 		}
 	}
+	s.stopped()
 }
 
 func (s *server) is(state serverState) bool {

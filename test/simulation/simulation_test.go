@@ -23,14 +23,19 @@ func play(t *testing.T, seed uint64, p plan) (w *world) {
 // planFor draws a plan.
 func planFor(seed uint64, delivery string) plan {
 	rng := random(seed, "plan")
-	return plan{
+	p := plan{
 		delivery: delivery, length: time.Minute, faults: 2 + rng.IntN(8), standby: rng.IntN(2) == 0,
 		checkpoint:    []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second}[rng.IntN(3)],
 		brokerTimeout: []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second}[rng.IntN(3)],
 		renew:         []time.Duration{0, 3 * time.Second, 20 * time.Second}[rng.IntN(3)],
 		batchBytes:    []int{0, 1000}[rng.IntN(2)],
 		far:           []int{1, 10, 50}[rng.IntN(3)],
+		pace:          40 * time.Millisecond,
 	}
+	if rng.IntN(8) == 0 {
+		p.forgetful, p.length, p.pace = true, 15*time.Minute, time.Second
+	}
+	return p
 }
 
 // setting is a number from the environment.

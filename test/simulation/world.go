@@ -26,7 +26,10 @@ type plan struct {
 	faults        int           // how many in the history
 	length        time.Duration // of the history
 	standby       bool
-	far           int // how far apart the hosts are, see link
+	pace          time.Duration // between two things that the writer does
+	far           int           // how far apart the hosts are, see link
+	// forgetful brokers remember a producer for minutes only, and Kafka is away for as long.
+	forgetful bool
 }
 
 // world is one history.
@@ -57,12 +60,17 @@ func newWorld(seed uint64, p plan) *world {
 	w.pg.storedTo = w.oracle.saved
 	w.pg.unknown = func(sql string) { w.fail("the model knows no such statement: %s", sql) }
 	w.kafka.took, w.kafka.produces = w.oracle.took, w.oracle.produces
+	if p.forgetful {
+		w.kafka.expiration, w.kafka.tells = 5*time.Minute, true
+	}
 	w.kafka.txns.slow = w.rng.IntN(3) == 0
 	w.kafka.txns.skips = w.rng.IntN(2) == 0
 	w.net.accept, w.net.far = w.accept, p.far
 	w.kafka.locked(func() {
 		w.kafka.create("outbox.event.order", 3)
-		w.kafka.create("outbox.event.user", 1)
+		for _, kind := range kinds {
+			w.kafka.create("outbox.event."+kind, 1)
+		}
 	})
 	return w
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// kinds are what events are about; each has its topic.
+var kinds = []string{"user", "invoice", "payment", "parcel", "refund", "quote", "visit", "claim"}
+
 // writer commits transactions: several are open at once, so that their rows lie between each other in WAL, and some are
 // rolled back.
 type writer struct {
@@ -52,8 +55,8 @@ func (x *writer) step() {
 func (x *writer) insert(tx *[]change) {
 	x.ids++
 	kind := "order"
-	if x.rng.IntN(4) == 0 {
-		kind = "user"
+	if x.rng.IntN(3) == 0 { // a new topic every now and then
+		kind = kinds[int(time.Since(x.w.began)*time.Duration(len(kinds))/x.w.plan.length)%len(kinds)]
 	}
 	x.w.pg.insert(tx, event{
 		id: fmt.Sprintf("00000000-0000-0000-0000-%012d", x.ids), kind: kind, key: fmt.Sprintf("k%d", x.rng.IntN(4)),
@@ -74,7 +77,7 @@ func (x *writer) commit(changes []change) {
 // run writes until the history's end.
 func (x *writer) run(until time.Time) {
 	for time.Now().Before(until) {
-		time.Sleep(time.Duration(x.rng.ExpFloat64() * float64(40*time.Millisecond)))
+		time.Sleep(time.Duration(x.rng.ExpFloat64() * float64(x.w.plan.pace)))
 		x.step()
 	}
 	for _, tx := range x.open {
