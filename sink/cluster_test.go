@@ -156,7 +156,7 @@ func (c *cluster) read(topic string) map[int32][]*kgo.Record {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), enough)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(10*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(10*time.Millisecond), kgo.KeepControlRecords())
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -173,7 +173,11 @@ func (c *cluster) read(topic string) map[int32][]*kgo.Record {
 		if err := fetches.Err(); err != nil {
 			c.t.Fatal(err)
 		}
-		fetches.EachRecord(func(r *kgo.Record) { records[r.Partition] = append(records[r.Partition], r); got++ })
+		fetches.EachRecord(func(r *kgo.Record) {
+			if got++; !r.Attrs.IsControl() { // the end counts markers too
+				records[r.Partition] = append(records[r.Partition], r)
+			}
+		})
 	}
 	return records
 }

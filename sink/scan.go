@@ -272,10 +272,10 @@ func (s *scan) control(p *scanned, c *protocol.ControlBatch) error {
 	return nil
 }
 
-// checkOwned refuses a foreign batch where one of ours was.
+// checkOwned refuses any other batch where one of ours began.
 func (s *scan) checkOwned(p *scanned, base int64, producer int64) error {
-	if p.Owned && base == p.ScanFrom && !s.ids[producer] {
-		return lostData(p.Registration, fmt.Sprintf("at offset %d, where this relay had written, lies a batch of another producer", base))
+	if p.Owned && p.next == p.ScanFrom && base <= p.ScanFrom && (base != p.ScanFrom || !s.ids[producer]) {
+		return lostData(p.Registration, fmt.Sprintf("at offset %d, where a batch of this relay began, lies another one", p.ScanFrom))
 	}
 	return nil
 }

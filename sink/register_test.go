@@ -1,0 +1,148 @@
+package sink
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// What a restart has to look for lies at the noted offset or above only when everything that was under way at the ack is
+// stored. One event too early, and it would be published twice.
+func TestNoteIsDueWhenAllThatWasUnderWayIsStored(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	q.ready, q.proven = true, true
+	s.follow(q, l)
+	for range 2 {
+		s.batch("a", 0, 5, 10)
+	}
+	sent := s.gatherAll(l)
+	s.answer(l, sent[0], 0) // events 0 to 4, while 5 to 9 are under way
+	for next, due := range map[uint64]bool{0: false, 5: false, 9: false, 10: true} {
+		clear(s.fence.notes)
+		q.note = &note{s.next, sent[0].batch.offset}
+		s.Stored(next)
+		if _, noted := s.fence.notes[place{"a", 0}]; noted != due {
+			t.Errorf("noted is %v when all below %d is stored", noted, next)
+		}
+	}
+}
+
+// A restart that begins at the base of a batch finds its own batch there, or knows that the log is another one.
+func TestAckNotesItsBaseOffset(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	q.ready, q.proven = true, true
+	s.follow(q, l)
+	for range 3 {
+		s.batch("a", 0, 5, 10)
+	}
+	sent := s.gatherAll(l)
+	for i, base := range []int64{40, 50, 60} {
+		l.answered([]parcel{sent[i]}, &produce.Response{Topics: []produce.ResponseTopic{{Topic: "a", Partitions: []produce.ResponsePartition{{BaseOffset: base}}}}}, nil)
+	}
+	if q.note == nil || *q.note != (note{15, 40}) {
+		t.Fatalf("noted %+v, not the first ack and the event after the last one", q.note)
+	}
+	s.Stored(15)
+	if at := s.fence.notes[place{"a", 0}]; at != 40 {
+		t.Errorf("a restart begins at %d, not at 40", at)
+	}
+	// A marker and an ack may be due at once.
+	s.fence.registered[place{"a", 0}] = &scanned{note: &note{15, 70}}
+	q.note = &note{15, 60}
+	s.Stored(16)
+	if at := s.fence.notes[place{"a", 0}]; at != 70 {
+		t.Errorf("a restart begins at %d, not at the later one of two places, 70", at)
+	}
+}
+
+// While events that Kafka holds have not been met, those above the checkpoint may lie anywhere in the log.
+func TestNothingIsNotedBeforeTheTailIsMet(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q := s.topics["a"].queues[0]
+	s.tail = newTail()
+	s.annotate(q, 40)
+	if q.note != nil {
+		t.Errorf("noted %+v", q.note)
+	}
+	s.tail = nil
+	if s.annotate(q, 40); q.note == nil {
+		t.Error("nothing is noted once it is")
+	}
+}
+
+// A record in a partition that is not on record would be missed by a restart.
+func TestRegistrationComesBeforeTheFirstRecord(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	m.register("b", 0, 0, false)
+	s := newSession(t, c, exactlyOnce(m))
+	m.gate = make(chan struct{})
+	s.run()
+	s.append("a", 0, 10)
+	s.until("its leader is known", func() bool { t := s.topics["a"]; return len(t.queues) == 1 && t.queues[0].leader != nil })
+	s.append("b", 0, 10) // by the same leader, in one request with whatever else may go
+	s.until("b is acked", func() bool { return s.topics["b"].queues != nil && s.topics["b"].queues[0].empty() && s.records == 1 })
+	if q := s.topics["a"].queues[0]; q.inFlight > 0 || q.nextSeq > 0 {
+		t.Fatal("records are under way to a partition that is not on record")
+	}
+	close(m.gate)
+	s.drain()
+	if r, known := m.at("a", 0); !known || r.ScanFrom != 0 || r.Owned {
+		t.Errorf("registered as %+v", r)
+	}
+	s.checkDelivered("a")
+	s.checkDelivered("b")
+}
+
+// What cannot be read back cannot be delivered exactly once.
+func TestPartitionThatCannotBeReadWaits(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	var allowed atomic.Bool
+	c.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		asked := req.(*kmsg.FetchRequest).Topics
+		if allowed.Load() || len(asked) == 0 || asked[0].Topic != "a" {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.FetchResponse)
+		res.Topics = []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{ErrorCode: 29}}}}
+		return res, nil, true
+	})
+	s := startSession(t, c, exactlyOnce(m))
+	s.append("a", 0, 10)
+	s.append("b", 0, 10)
+	s.until("b is acked, and a is in trouble", func() bool { return s.records == 1 && s.troubles.worst() != "" })
+	if _, known := m.at("a", 0); known {
+		t.Error("a is registered, and a restart could not read it")
+	}
+	allowed.Store(true)
+	s.drain()
+	s.checkDelivered("a")
+	s.checkDelivered("b")
+}
+
+// Places to scan from may lag: that is what keeps saves small.
+func TestNotesAreWrittenTogether(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(4, "a")), newMemory()
+	s := startSession(t, c, exactlyOnce(m))
+	for i := range 400 {
+		s.append("a", int32(i%4), 10)
+	}
+	s.drain()
+	before := m.registers
+	s.Stored(s.next)
+	if m.registers != before {
+		t.Errorf("%d writes by a save", m.registers-before)
+	}
+	if err := s.fence.writeNotes(t.Context()); err != nil || m.registers != before+1 {
+		t.Errorf("%d writes of the notes of 4 partitions, %v", m.registers-before, err)
+	}
+	s.end()
+	if _, err := tryStart(t, c, exactlyOnce(m)); err != nil {
+		t.Errorf("the next session: %v", err)
+	}
+}
