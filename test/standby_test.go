@@ -93,6 +93,9 @@ func TestStandbyOfABlockedLeaderStaysOut(t *testing.T) {
 		}
 		return nil
 	})
+	if strings.Contains(standby.Log(), "streaming") {
+		t.Error("the standby has taken the slot")
+	}
 	_, option, _ := strings.Cut(verdict, "--skip ")
 	position, _, _ := strings.Cut(option, " ")
 	resolve(t, s.url, "--name", s.name, "--skip", position)
