@@ -13,16 +13,14 @@ import (
 
 // A transactional id that the coordinator has forgotten gives its successor another producer id, whose markers stop nobody.
 func TestPredecessorThatKafkaForgotRepeatsNothing(t *testing.T) {
+	long(t) // the coordinator has to forget
 	kafka := harness.NewKafka(t, harness.KafkaOptions{Settings: map[string]string{
 		"transactional.id.expiration.ms": "6000", "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
 	}})
 	f := newFreezer(t, kafka, unsaved+"timeouts: { broker: 3s }\n")
 	old := f.victim(t, "request sealed:3") // with a batch in its hand
 	old.AwaitState(t, cdc.Relaying, patience)
-	for i := 0; i < 2000; i += 500 {
-		harness.WriteRows(t, f.conn, f.kind, i+1, i+500, 1000)
-	}
-	old.AwaitFrozen(t, patience)
+	f.writeUntilFrozen(t, old)
 	admin, id := harness.Admin(t, kafka.Brokers()), "outrider."+f.name
 	harness.Eventually(t, patience, "the coordinator forgets "+id, func() error {
 		described, err := admin.DescribeTransactions(t.Context(), id)

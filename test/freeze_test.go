@@ -52,6 +52,17 @@ func (f *freezer) run(t *testing.T, url string, env ...string) *harness.Relay {
 	return harness.StartRelay(t, harness.RelayOptions{Name: f.name, Postgres: url, Kafka: f.brokers, Config: f.config, Binary: f.bin, Env: env})
 }
 
+// writeUntilFrozen writes rows until a relay is frozen with some of them in its hands.
+func (f *freezer) writeUntilFrozen(t *testing.T, r *harness.Relay) {
+	t.Helper()
+	n := 0
+	harness.Eventually(t, patience, "a frozen relay", func() error {
+		harness.WriteRows(t, f.conn, f.kind, n+1, n+100, 100)
+		n += 100
+		return r.Frozen()
+	})
+}
+
 // steal takes the slot from its owner, which does not see it but can store.
 func (f *freezer) steal(t *testing.T) {
 	t.Helper()

@@ -289,20 +289,23 @@ func (r *Relay) ExitCode(t testing.TB, patience time.Duration) int {
 	return r.proc.cmd.ProcessState.ExitCode()
 }
 
-// AwaitFrozen waits until the process has been stopped, by us or by itself.
+// Frozen is nil when the process has been stopped, by us or by itself.
+func (r *Relay) Frozen() error {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID()))
+	if err != nil {
+		return err
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	if !strings.HasPrefix(state, "T") {
+		return fmt.Errorf("its state is %.1s", state)
+	}
+	return nil
+}
+
+// AwaitFrozen waits for that.
 func (r *Relay) AwaitFrozen(t testing.TB, patience time.Duration) {
 	t.Helper()
-	Eventually(t, patience, "a frozen relay", func() error {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID()))
-		if err != nil {
-			return err
-		}
-		_, state, _ := strings.Cut(string(stat), ") ")
-		if !strings.HasPrefix(state, "T") {
-			return fmt.Errorf("its state is %.1s", state)
-		}
-		return nil
-	})
+	Eventually(t, patience, "a frozen relay", r.Frozen)
 }
 
 // Running says whether the process lives.
