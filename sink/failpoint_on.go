@@ -10,7 +10,9 @@ import (
 
 func failpoint(name string) { points.Hit(name) }
 
-// What happens every few seconds or hours happens several times in a test's session.
+// What happens every few seconds or hours happens several times in a test's session, and what is said after half a minute
+// is said while a test looks.
 func init() {
 	notesInterval, renewInterval = 150*time.Millisecond, 250*time.Millisecond
+	markerPatience = time.Second
 }

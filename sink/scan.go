@@ -34,9 +34,10 @@ const (
 	fetchWait = 100 * time.Millisecond
 	// fetchBytes bounds what one answer brings, of all partitions and of one; a larger batch comes alone.
 	fetchBytes, fetchPartitionBytes = 4 << 20, 1 << 20
-	// markerPatience is how long a partition may stay without our marker before it is named.
-	markerPatience = 30 * time.Second
 )
+
+// markerPatience is how long a partition may stay without our marker before it is named. A constant, but for failpoint_on.go.
+var markerPatience = 30 * time.Second
 
 // scan fences every registered partition and reads what is in it from where it is registered to our marker. What it
 // finds of ours is the tail: events that Kafka holds and the checkpoint does not know. It proves its own completeness: each
