@@ -16,7 +16,7 @@ import (
 
 const messagesAlone = `
 kafka: { delivery: exactly-once }
-outbox: { tables: [], logical_messages: { prefixes: [orders, billing] }, on_poison: skip }
+outbox: { tables: [], logical_messages: { prefixes: [orders, billing] }, on_poison: dead_letter, dead_letter: { topic: %s } }
 `
 
 // emit emits logical messages in one transaction.
@@ -32,7 +32,9 @@ func TestLogicalMessagesAreEventsWithoutATable(t *testing.T) {
 	s := newStage(t, sharedPostgres(t))
 	kafka := sharedKafka(t)
 	kafka.CreateTopic(t, s.topic("order"), 1, 1, nil)
-	r := s.startRelaying(t, kafka.Brokers(), messagesAlone)
+	dead := s.topic("dead")
+	kafka.CreateTopic(t, dead, 1, 1, nil)
+	r := s.startRelaying(t, kafka.Brokers(), fmt.Sprintf(messagesAlone, dead))
 
 	const order = `"aggregate_type": "ORDER", "aggregate_id": "42", "event_type": "OrderPlaced", `
 	harness.WriteRows(t, s.conn, s.aggregate("order"), 1, 3, 10) // not published
@@ -70,6 +72,14 @@ func TestLogicalMessagesAreEventsWithoutATable(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	// What cannot be read is a dead letter whole.
+	harness.AwaitRecords(t, kafka.Brokers(), 1, patience, dead)
+	for _, rec := range harness.ReadAll(t, kafka.Brokers(), dead) {
+		if reason := harness.Header(rec, "outrider-reason"); string(rec.Value) != "secret" || reason != "the content is not JSON in UTF-8" {
+			t.Errorf("dead letter %q for the reason %q", rec.Value, reason)
+		}
 	}
 
 	r.AwaitLog(t, "a logical message of ours is not transactional", patience)
