@@ -45,18 +45,28 @@ func (s *session) judgeRow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if known && row.Slot != s.cfg.Postgres.Slot {
-		return findings{{
-			"the checkpoint of " + s.cfg.Name + " belongs to slot " + row.Slot + ", and this relay is to read slot " + s.cfg.Postgres.Slot,
-			"two relays under one name would take the checkpoint from each other in turn",
-			"give one of them another name; or, if the slot was replaced on purpose: update outrider.checkpoint set slot = '" + s.cfg.Postgres.Slot + "' where name = '" + s.cfg.Name + "'",
-		}}
+	if known {
+		if err := s.checkSlotOf(row); err != nil {
+			return err
+		}
 	}
 	s.generation = row.Generation
 	if err := s.heed(row); err != nil {
 		return err
 	}
 	return s.judgeSlot(known)
+}
+
+// checkSlotOf refuses a checkpoint that was made from another slot.
+func (s *session) checkSlotOf(row checkpoint.Row) error {
+	if row.Slot == s.cfg.Postgres.Slot {
+		return nil
+	}
+	return findings{{
+		"the checkpoint of " + s.cfg.Name + " belongs to slot " + row.Slot + ", and this relay is to read slot " + s.cfg.Postgres.Slot,
+		"two relays under one name would take the checkpoint from each other in turn",
+		"give one of them another name; or, if the slot was replaced on purpose: update outrider.checkpoint set slot = '" + s.cfg.Postgres.Slot + "' where name = '" + s.cfg.Name + "'",
+	}}
 }
 
 // firstStart creates publication and slot, in this order: a slot streams what is published at its start.

@@ -36,6 +36,8 @@ type Config struct {
 	CheckpointInterval time.Duration
 	// Drain bounds the delivery of what is in flight after a stop was asked for. Zero: 30 s.
 	Drain time.Duration
+	// Retention is the age from which on a delivered row of an outbox table is deleted. Zero: never.
+	Retention time.Duration
 	// ExitOnBlocked makes Run return a *Blocked error where it would otherwise stay up, not ready, until it is stopped.
 	ExitOnBlocked bool
 	// Log is told of session boundaries and state changes.

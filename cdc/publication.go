@@ -91,11 +91,7 @@ where c.relkind in ('r', 'p')`
 
 // readTables finds the configured tables, by their "schema.table" as the stream will name them.
 func readTables(ctx context.Context, conn *pgx.Conn, names []string) (map[string]tableFacts, error) {
-	var schemas, tables []string
-	for _, name := range names {
-		schema, table, _ := strings.Cut(name, ".")
-		schemas, tables = append(schemas, schema), append(tables, table)
-	}
+	schemas, tables := splitTables(names)
 	rows, err := conn.Query(ctx, selectTables, schemas, tables)
 	if err != nil {
 		return nil, fmt.Errorf("read the outbox tables: %w", err)
@@ -109,6 +105,15 @@ func readTables(ctx context.Context, conn *pgx.Conn, names []string) (map[string
 		byName[t.Schema+"."+t.Name] = t
 	}
 	return byName, nil
+}
+
+// splitTables takes "schema.table" apart.
+func splitTables(names []string) (schemas, tables []string) {
+	for _, name := range names {
+		schema, table, _ := strings.Cut(name, ".")
+		schemas, tables = append(schemas, schema), append(tables, table)
+	}
+	return schemas, tables
 }
 
 // missingTables names what is configured and does not exist, or can never be decoded.

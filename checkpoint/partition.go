@@ -50,13 +50,18 @@ const partitionsSQL = `select topic, partition, scan_from, owned from outrider.p
 
 // Partitions returns what is registered, by topic and number. Since the session has taken the row, no older one adds to it.
 func (s *Store) Partitions(ctx context.Context) ([]Partition, error) {
-	rows, err := s.conn.Query(ctx, partitionsSQL, s.name)
+	return ReadPartitions(ctx, s.conn, s.name)
+}
+
+// ReadPartitions is Partitions for whoever has taken no row.
+func ReadPartitions(ctx context.Context, conn *pgx.Conn, name string) ([]Partition, error) {
+	rows, err := conn.Query(ctx, partitionsSQL, name)
 	if err != nil {
-		return nil, fmt.Errorf("read the partitions of %s: %w", s.name, err)
+		return nil, fmt.Errorf("read the partitions of %s: %w", name, err)
 	}
 	partitions, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Partition])
 	if err != nil {
-		return nil, fmt.Errorf("read the partitions of %s: %w", s.name, err)
+		return nil, fmt.Errorf("read the partitions of %s: %w", name, err)
 	}
 	return partitions, nil
 }

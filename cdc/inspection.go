@@ -1,0 +1,178 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/decoder"
+)
+
+// The levels of a Finding.
+const (
+	OK   = "ok"
+	Warn = "warn" // the relay works, and an operator should know
+	Fail = "fail" // the relay does not start, or an application fails
+)
+
+// Finding is something that an operator should know: what it is, why it matters, and the command that repairs it.
+type Finding struct{ Level, What, Why, Repair string }
+
+// Inspection is what Inspect found.
+type Inspection struct {
+	Findings []Finding
+	// Tables are the outbox tables as the stream will describe them, as far as they are published, or are going to be.
+	Tables []*decoder.Relation
+	// Row is the relay's checkpoint, where Known says that there is one; Partitions are those of Kafka that it may have written.
+	Row        checkpoint.Row
+	Known      bool
+	Partitions []checkpoint.Partition
+
+	cfg   *Config
+	conn  *pgx.Conn
+	facts facts
+	// provider is who manages the server; empty where nobody is known to.
+	provider string
+}
+
+// Inspect looks at everything in Postgres that could keep a relay with these settings from starting, or from relaying well. It
+// changes nothing, and disturbs no relay that runs. What keeps it from looking is a finding too.
+func Inspect(ctx context.Context, cfg *Config) *Inspection {
+	in := &Inspection{cfg: cfg}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := dialControl(ctx, &cfg.Postgres)
+	if err != nil {
+		in.failed("Postgres cannot be asked", err)
+		return in
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	in.conn = conn
+	if err := in.look(ctx); err != nil {
+		in.failed("the look at Postgres broke off", err)
+	}
+	return in
+}
+
+// failed is the finding that an error makes.
+func (in *Inspection) failed(what string, err error) {
+	in.add(Fail, what, strings.Join(strings.Fields(err.Error()), " "), advisePg(err, &in.cfg.Postgres))
+}
+
+func (in *Inspection) add(level, what, why, repair string) {
+	in.Findings = append(in.Findings, Finding{level, what, why, repair})
+}
+
+func (in *Inspection) ok(format string, args ...any) {
+	in.add(OK, fmt.Sprintf(format, args...), "", "")
+}
+
+func (in *Inspection) addAll(level string, found findings) {
+	for _, f := range found {
+		in.add(level, f.what, f.why, f.repair)
+	}
+}
+
+// look goes through the database as a start does: server, slot, checkpoint, publication; and then through what a start does
+// not ask, since it harms later.
+func (in *Inspection) look(ctx context.Context) (err error) {
+	pg := &in.cfg.Postgres
+	in.facts, err = preflight(ctx, in.conn, pg)
+	var fatal findings
+	if err != nil && !errors.As(err, &fatal) {
+		return err
+	}
+	in.addAll(Fail, fatal)
+	in.addAll(Warn, in.facts.warnings)
+	f := &in.facts
+	if f.version < minVersion || f.server.timeline == 0 {
+		return nil
+	}
+	in.ok("PostgreSQL %s, system %s, timeline %d", f.versionText, f.server.systemID, f.server.timeline)
+	for _, part := range []func(context.Context) error{
+		in.lookAtCheckpoint, in.lookAtSettings, in.lookAtSlot, in.lookAtPublication, in.lookAtIdentity, in.lookAtRights,
+	} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	in.Tables, err = readRelations(ctx, in.conn, pg)
+	return err
+}
+
+// lookAtCheckpoint gives the verdict that a start would come to. The slot was read before the row and the end of WAL is read
+// after it, so that a relay which goes on meanwhile makes no contradiction.
+func (in *Inspection) lookAtCheckpoint(ctx context.Context) (err error) {
+	if in.Row, in.Known, err = checkpoint.Read(ctx, in.conn, in.cfg.Name); err != nil {
+		return err
+	}
+	if in.facts.walEnd, err = readWALEnd(ctx, in.conn); err != nil {
+		return err
+	}
+	if in.Known {
+		if in.Partitions, err = checkpoint.ReadPartitions(ctx, in.conn, in.cfg.Name); err != nil {
+			return err
+		}
+	}
+	blocked, found, err := in.forecast()
+	switch {
+	case err != nil:
+		return err
+	case blocked != nil:
+		in.add(Fail, "blocked ("+blocked.Verdict+"): "+blocked.Reason, "only a person can judge that", blocked.Advice)
+	case len(found) > 0:
+		in.addAll(Fail, found)
+	case in.Known:
+		in.ok("a checkpoint at %s, delivery %s; the slot agrees with it", in.Row.LSN, in.Row.Delivery)
+	case in.facts.slot != nil:
+		in.ok("no checkpoint yet: the first start begins where the slot stands, at %s (a relay of this name that has run before would repeat what it sent from there on)", in.facts.slot.Confirmed)
+	default:
+		in.ok("neither checkpoint nor slot: the first start makes what is missing, and begins there; rows from before are not sent")
+	}
+	return nil
+}
+
+// forecast is the verdict that a start would come to now, or what would keep it from one; neither where it would relay. It
+// decides by the same functions as a session.
+func (in *Inspection) forecast() (*Blocked, findings, error) {
+	s := &session{cfg: in.cfg, facts: in.facts, log: zerolog.Nop(), timelines: timelines{current: in.facts.server.timeline}}
+	row := in.Row
+	err := in.forecastWith(s, &row)
+	var blocked *Blocked
+	var found findings
+	switch {
+	case errors.As(err, &blocked):
+		return blocked, nil, nil
+	case errors.As(err, &found):
+		return nil, found, nil
+	}
+	return nil, nil, err
+}
+
+func (in *Inspection) forecastWith(s *session, row *checkpoint.Row) error {
+	if in.Known {
+		verdict, decision, err := row.Pending()
+		switch {
+		case err != nil:
+			return err
+		case verdict != nil && decision == nil:
+			return &Blocked{Verdict: verdict.Case, Reason: verdict.Reason, Advice: verdict.Advice, Options: verdict.Options}
+		}
+		s.verdict, s.decision = verdict, decision
+		if err := s.checkSlotOf(*row); err != nil {
+			return err
+		}
+	}
+	if err := s.judgeSlot(in.Known); err != nil || !in.Known || s.decision != nil || s.facts.slot == nil {
+		return err // what was decided is taken at the start
+	}
+	if err := s.judge(row); err != nil {
+		return err
+	}
+	return s.checkDecoding(*row)
+}
