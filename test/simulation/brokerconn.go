@@ -75,7 +75,7 @@ func (b *brokerConn) handle(req kmsg.Request) kmsg.Response {
 	b.k.mu.Lock()
 	slow := b.k.chance(b.k.weather.slow)
 	pause := time.Duration(b.k.rng.IntN(500)) * time.Microsecond
-	if slow {
+	if _, produce := req.(*kmsg.ProduceRequest); slow || produce && b.k.sluggish {
 		pause = time.Duration(b.k.rng.IntN(1000)) * time.Millisecond
 	}
 	b.k.mu.Unlock()

@@ -25,6 +25,7 @@ type cluster struct {
 	id         string
 	expiration time.Duration // producer.id.expiration.ms
 	tells      bool          // who asks is told of it
+	sluggish   bool          // every produce request takes up to a second
 	// took is told of each batch that is appended.
 	took func(p *partition, b batch)
 	// produces is told of each producer id that is given to a session.

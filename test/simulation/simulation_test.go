@@ -52,11 +52,15 @@ func setting(t *testing.T, name string) (value uint64, set bool) {
 	return value, true
 }
 
-// playAll plays seeds 0 to n: SIMULATION_SEEDS sets another n, SIMULATION_SEED plays that one alone. What a seed decides is
+// playAll plays seeds 0 to n, and 25 times as many where TEST_LONG is set. SIMULATION_SEEDS sets another n, SIMULATION_SEED
+// plays that one alone. What a seed decides is
 // the same every time; what goroutines do at one instant of the fake clock is not, so that a failure may take several tries.
 func playAll(t *testing.T, n uint64, delivery string) {
 	t.Helper()
 	from := uint64(0)
+	if os.Getenv("TEST_LONG") != "" {
+		n *= 25
+	}
 	if asked, ok := setting(t, "SIMULATION_SEEDS"); ok {
 		n = asked
 	}
@@ -71,6 +75,6 @@ func playAll(t *testing.T, n uint64, delivery string) {
 	}
 }
 
-func TestEveryEventIsInKafkaOnceWhateverHappens(t *testing.T) { playAll(t, 150, cdc.ExactlyOnce) }
+func TestEveryEventIsInKafkaOnceWhateverHappens(t *testing.T) { playAll(t, 80, cdc.ExactlyOnce) }
 
-func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 50, "at-least-once") }
+func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 20, "at-least-once") }

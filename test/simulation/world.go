@@ -63,6 +63,7 @@ func newWorld(seed uint64, p plan) *world {
 	if p.forgetful {
 		w.kafka.expiration, w.kafka.tells = 5*time.Minute, true
 	}
+	w.kafka.sluggish = w.rng.IntN(3) == 0
 	w.kafka.txns.slow = w.rng.IntN(3) == 0
 	w.kafka.txns.skips = w.rng.IntN(2) == 0
 	w.net.accept, w.net.far = w.accept, p.far
