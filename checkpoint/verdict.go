@@ -14,7 +14,7 @@ import (
 type Verdict struct {
 	// ID ties a decision to this verdict.
 	ID string `json:"id"`
-	// Case names it in a word or two: gap, diverged, other cluster, tail incomplete, kafka lost data, poison.
+	// Case names it in a word or two: gap, diverged, other cluster, tail incomplete, kafka lost data, name in use, poison.
 	Case   string `json:"case"`
 	Reason string `json:"reason"`
 	Advice string `json:"advice"`
