@@ -9,7 +9,7 @@
 (defn event-id
   "The first header \"id\", and not the last: the outbox row's own headers come after those of the relay."
   [record]
-  (-> record .headers (.headers "id") first .value String.))
+  (-> record .headers (.headers "id") first .value (String. "UTF-8")))
 
 (defn enter
   "Enters an event, and says whether it is there for the first time."

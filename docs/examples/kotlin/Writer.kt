@@ -1,7 +1,9 @@
+import com.fasterxml.jackson.annotation.JsonIgnoreProperties
 import com.fasterxml.jackson.module.kotlin.jacksonObjectMapper
 import java.sql.Connection
 import java.sql.DriverManager
 
+@JsonIgnoreProperties(ignoreUnknown = true)
 data class OrderPlaced(val order_id: Long, val customer: String, val total_cents: Long)
 
 /** Places orders, each with its event, for the relay to carry to Kafka. */
