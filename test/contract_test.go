@@ -208,3 +208,67 @@ func TestRoutingThatCannotBeReadEndsTheStartWith2(t *testing.T) {
 		}
 	}
 }
+
+// Each row that the contract calls poison is left out by itself, under a policy that says so, and told by all but its payload.
+func TestEveryPoisonRowIsLeftOutByName(t *testing.T) {
+	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
+	good := s.name + ".good"
+	kafka.CreateTopic(t, good, 2, 1, nil)
+	harness.Exec(t, s.conn, `drop table outbox`)
+	harness.Exec(t, s.conn, `create table outbox (id text, aggregate_type text, aggregate_id text, payload text, headers text, shard int, at timestamptz)`)
+	relay := s.startRelaying(t, kafka.Brokers(), `
+outbox:
+  topic: ${aggregate_type}
+  columns: { partition: shard, timestamp: at }
+  allowed_topics: ['`+s.name+`.*', '*']
+  tombstone_on_null: false
+  on_poison: skip
+`)
+	type row struct {
+		id                            string
+		aggregate, key, payload, head any
+		shard, at                     any
+		reason, where                 string
+	}
+	const table = "table public.outbox"
+	rows := []row{
+		{"null-topic", nil, "k", poisonMark, nil, nil, nil, "aggregate_type is NULL", table},
+		{"empty-topic", "", "k", poisonMark, nil, nil, nil, "0 characters", table},
+		{"long-topic", strings.Repeat("x", 250), "k", poisonMark, nil, nil, nil, "250 characters", table},
+		{"bad-topic", "a b", "k", poisonMark, nil, nil, nil, "outside [a-zA-Z0-9._-]", table},
+		{"dot", ".", "k", poisonMark, nil, nil, nil, "is not a topic", table},
+		{"dots", "..", "k", poisonMark, nil, nil, nil, "is not a topic", table},
+		{"internal", "__consumer_offsets", "k", poisonMark, nil, nil, nil, "internal to Kafka", table},
+		{"null-key", good, nil, poisonMark, nil, nil, nil, "aggregate_id is NULL", table},
+		{"null-payload", good, "k", nil, nil, nil, nil, "the payload is NULL", table},
+		{"no-object", good, "k", poisonMark, `["` + poisonMark + `"]`, nil, nil, "the headers are no JSON object", table},
+		{"no-json", good, "k", poisonMark, poisonMark, nil, nil, "the headers are not JSON", table},
+		{"negative", good, "k", poisonMark, nil, -1, nil, "no partition number", table},
+		{"beyond", good, "k", poisonMark, nil, 2, nil, "partition 2 is beyond the", ""}, // of the table, or of the topic while its partitions are not known
+		{"no-time", good, "k", poisonMark, nil, nil, "infinity", "no time that a record can carry", table},
+	}
+	for i, r := range rows {
+		harness.Exec(t, s.conn, `insert into outbox values ($1, $2, $3, 'good', null, null, null)`, fmt.Sprint("good-", i), good, "k")
+		harness.Exec(t, s.conn, `insert into outbox values ($1, $2, $3, $4, $5, $6, $7::text::timestamptz)`, r.id, r.aggregate, r.key, r.payload, r.head, r.shard, r.at)
+	}
+	harness.Exec(t, s.conn, `insert into outbox values ('good-last', $1, 'k', 'good', null, null, null)`, good)
+	harness.AwaitRecords(t, kafka.Brokers(), int64(len(rows)+1), patience, good)
+	records := harness.ReadAll(t, kafka.Brokers(), good)
+	if len(records) != len(rows)+1 {
+		t.Errorf("%d records, not %d", len(records), len(rows)+1)
+	}
+	for i, r := range records {
+		if want := fmt.Sprint("good-", i); i < len(rows) && harness.Header(r, "id") != want {
+			t.Errorf("record %d has id %s, not %s", i, harness.Header(r, "id"), want)
+		}
+	}
+	for _, r := range rows {
+		told := slices.IndexFunc(strings.Split(relay.Log(), "\n"), func(line string) bool {
+			return strings.Contains(line, `"id":"`+r.id+`"`) && strings.Contains(line, r.reason) && strings.Contains(line, r.where) && strings.Contains(line, `"position":"1:`)
+		})
+		if told < 0 {
+			t.Errorf("%s is not told, with %q", r.id, r.reason)
+		}
+	}
+	checkSilent(t, relay, poisonMark)
+}
