@@ -24,11 +24,24 @@ func (s *session) read(ctx context.Context) error {
 		err := s.block()
 		s.noteIgnored()
 		if err != nil {
+			s.deliverBefore(ctx, err)
 			return err
 		}
 		failpoint("block passed on")
 	}
 	return nil
+}
+
+// deliverBefore waits until what came before an event that the sink refuses is delivered. Where a table was altered in
+// between, no setting suits both, and the session that the right one starts must find nothing but what it suits.
+func (s *session) deliverBefore(ctx context.Context, err error) {
+	var refused *sinkError
+	if !errors.As(err, &refused) {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	defer cancel()
+	_ = s.sink.Drain(bounded) // a sink that has failed does not wait; either way it is err that ends the session
 }
 
 // await fills the buffer with at least one frame, unless it was asked to stop. A server that is silent for
