@@ -29,7 +29,11 @@ func (s *session) takeSlot(ctx context.Context) error {
 			return err
 		}
 	}
-	err := s.repl.start(ctx, s.cfg.Postgres.Slot, 0, s.cfg.Postgres.pluginArgs())
+	from, err := s.startLSN()
+	if err != nil {
+		return err
+	}
+	err = s.repl.start(ctx, s.cfg.Postgres.Slot, from, s.cfg.Postgres.pluginArgs())
 	switch classifyPg(err) {
 	case pgSlotBusy:
 		return errStandby // somebody was faster
@@ -128,5 +132,6 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	if first && !s.created {
 		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")
 	}
-	return row, s.judge(&row)
+	err = s.judge(&row)
+	return row, err
 }

@@ -133,7 +133,9 @@ func (s *session) mendable(err error) error {
 		return blocked
 	case err == nil || errors.As(err, &sink):
 		return err
-	case errors.As(err, &found), classifyPg(err) == pgConfig, classifyPg(err) == pgPublicationMissing:
+	case classifyPg(err) == pgPublicationMissing:
+		return s.publicationGone(err)
+	case errors.As(err, &found), classifyPg(err) == pgConfig:
 		return &preflightError{advised(err, &s.cfg.Postgres)}
 	}
 	return advised(err, &s.cfg.Postgres)

@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
@@ -36,6 +37,25 @@ func (s *session) slotGone(why string) *Blocked {
 		Advice: fmt.Sprintf("Compare table and topic from the checkpoint on (select lsn from outrider.checkpoint where name = '%s') and publish again what is missing. Then drop the slot if it still exists, and accept the loss: %s",
 			s.cfg.Name, s.resolve("--accept-loss")),
 		Options: []checkpoint.Action{checkpoint.AcceptLoss},
+	}
+}
+
+// publicationGone says what it means that the stream has met WAL from a time without the publication. Where there is still
+// none, it is to be made. Once it is back, the stream cannot pass that WAL: Postgres decodes it with the catalogue of its time.
+func (s *session) publicationGone(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	defer cancel()
+	publication, lookErr := readPublication(ctx, s.control, s.cfg.Postgres.Publication)
+	end, endErr := readWALEnd(ctx, s.control)
+	if lookErr != nil || endErr != nil || publication == nil {
+		return &preflightError{advised(err, &s.cfg.Postgres)}
+	}
+	return &Blocked{
+		Verdict: "gap",
+		Reason:  fmt.Sprintf("publication %s did not exist for a while: what was committed then was not published, and the stream cannot pass it", s.cfg.Postgres.Publication),
+		Advice: fmt.Sprintf("The publication is back. Compare table and topic from the checkpoint on (select lsn from outrider.checkpoint where name = '%s') to %s, publish again what is missing, and go on there: %s",
+			s.cfg.Name, end, s.resolve("--restart-at "+end.String())),
+		Options: []checkpoint.Action{checkpoint.RestartAt}, Err: err,
 	}
 }
 
@@ -85,11 +105,23 @@ func (s *session) followedFailover(row *checkpoint.Row) bool {
 	return s.facts.slot.Synced && s.timelines.current > row.Timeline
 }
 
-// restartAt takes the position that a person chose. Below the slot there is nothing to read any more.
-func (s *session) restartAt(row *checkpoint.Row) error {
+// startLSN is where the stream begins: where the slot stands, unless a person chose another position.
+func (s *session) startLSN() (lsn, error) {
+	if !s.accepts(checkpoint.RestartAt) {
+		return 0, nil
+	}
 	to, err := pglogrepl.ParseLSN(s.decision.LSN)
 	if err != nil {
-		return fmt.Errorf("the decision names no LSN: %w", err)
+		return 0, fmt.Errorf("the decision names no LSN: %w", err)
+	}
+	return to, nil
+}
+
+// restartAt takes the position that a person chose. Below the slot there is nothing to read any more.
+func (s *session) restartAt(row *checkpoint.Row) error {
+	to, err := s.startLSN()
+	if err != nil {
+		return err
 	}
 	if to < s.facts.slot.Confirmed || to > s.facts.walEnd {
 		return &Blocked{

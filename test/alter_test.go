@@ -108,3 +108,30 @@ func TestRowsWithoutAColumnThatIsNeededAreWaitedFor(t *testing.T) {
 	awaitIDs(t, s.brokers, 200, false, s.destination)
 	relay.Stop(t)
 }
+
+// What is committed while there is no publication is in no stream, and no later one brings it back.
+func TestPublicationThatWasGoneForAWhileIsAGap(t *testing.T) {
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	relay := s.relaying(t)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
+	s.awaitDelivered(t, harness.NoRepeats)
+	harness.Exec(t, s.conn, `drop publication outrider`)
+	harness.WriteRows(t, s.conn, s.kind, 101, 200, 10)
+	awaitDegraded(t, relay, `publication outrider does not exist: the stream is what it publishes. Repair: create publication "outrider"`, patience)
+	harness.Exec(t, s.conn, `create publication outrider for table public.outbox with (publish = 'insert')`)
+	awaitVerdict(t, relay, "gap")
+	harness.WriteRows(t, s.conn, s.kind, 201, 300, 10)
+
+	shown, _ := s.resolve(t)
+	_, rest, found := strings.Cut(shown, "--restart-at ")
+	if !found || !strings.Contains(shown, "publication outrider did not exist for a while") {
+		t.Fatalf("resolve shows\n%s", shown)
+	}
+	at, _, _ := strings.Cut(rest, "\n")
+	if said, code := s.resolve(t, "--restart-at", at); code != 0 {
+		t.Fatalf("resolve: %s", said)
+	}
+	relay.AwaitState(t, cdc.Relaying, patience)
+	harness.Exec(t, s.conn, `delete from public.outbox where (payload ->> 'n')::int between 101 and 200`)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
