@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/test/harness"
@@ -35,9 +36,7 @@ func (a *alteration) alter(t *testing.T, s *scene, i int) {
 	t.Helper()
 	first := 1000*i + 1
 	harness.WriteRows(t, s.conn, s.kind, first, first+49, 10)
-	if _, err := s.conn.PgConn().Exec(t.Context(), `begin; `+a.sql+`; commit`).ReadAll(); err != nil {
-		t.Fatalf("%s: %v", a.name, err)
-	}
+	execute(t, s, `begin; `+a.sql+`; commit`)
 	harness.WriteRows(t, s.conn, s.kind, first+50, first+99, 10)
 }
 
@@ -134,4 +133,57 @@ func TestPublicationThatWasGoneForAWhileIsAGap(t *testing.T) {
 	relay.AwaitState(t, cdc.Relaying, patience)
 	harness.Exec(t, s.conn, `delete from public.outbox where (payload ->> 'n')::int between 101 and 200`)
 	s.awaitDelivered(t, harness.NoRepeats)
+}
+
+// departures are changes by which rows are published no more. What is written meanwhile is in no stream.
+var departures = []struct{ name, leave, says, back string }{
+	{
+		"TableDropped", `alter publication outrider drop table public.outbox`,
+		"table public.outbox is not in publication outrider", `alter publication outrider add table public.outbox`,
+	},
+	{
+		"InsertsNotPublished", `alter publication outrider set (publish = 'update')`,
+		"publication outrider does not publish inserts", `alter publication outrider set (publish = 'insert')`,
+	},
+	{
+		"TableSwapped", `alter table public.outbox rename to outbox_of_yesterday; create table public.outbox (like outbox_of_yesterday including all)`,
+		"a table that took the name of another one by a rename is not published either", `alter publication outrider set table public.outbox`,
+	},
+}
+
+func TestOutboxThatLeavesThePublicationIsSaid(t *testing.T) {
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	relay := s.relaying(t)
+	harness.WriteRows(t, s.conn, s.kind, 1, 50, 10)
+	for i, d := range departures {
+		awaitIDs(t, s.brokers, 50*(i+1), false, s.destination)
+		execute(t, s, d.leave)
+		harness.WriteRows(t, s.conn, s.kind, 1, 10, 10) // lost
+		harness.Exec(t, s.conn, terminateAll, s.name)   // each session looks; a running one once a minute
+		awaitDegraded(t, relay, d.says, patience)
+		execute(t, s, d.back)
+		relay.AwaitState(t, cdc.Relaying, patience)
+		harness.WriteRows(t, s.conn, s.kind, 50*i+51, 50*i+100, 10)
+	}
+	awaitIDs(t, s.brokers, 50*(len(departures)+1), false, s.destination)
+}
+
+func TestOutboxThatLeavesThePublicationIsMissedWithinAMinute(t *testing.T) {
+	long(t)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	relay := s.relaying(t)
+	execute(t, s, departures[0].leave)
+	awaitDegraded(t, relay, departures[0].says, 90*time.Second)
+	execute(t, s, departures[0].back)
+	relay.AwaitState(t, cdc.Relaying, 90*time.Second)
+	harness.WriteRows(t, s.conn, s.kind, 1, 50, 10)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
+
+// execute runs several statements.
+func execute(t *testing.T, s *scene, sql string) {
+	t.Helper()
+	if _, err := s.conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
 }

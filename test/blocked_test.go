@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/outrider-relay/outrider/cdc"
@@ -116,6 +117,21 @@ func TestWhatAPersonMustJudgeBlocksUntilItIsDecided(t *testing.T) {
 			s.awaitDelivered(t, harness.NoRepeats)
 		})
 	}
+	t.Run("SlotOutgrownWhileTheRelayWasFrozen", func(t *testing.T) {
+		s := newScene(t, pg, sharedKafka(t), exactly)
+		relay := s.relaying(t)
+		relay.Signal(syscall.SIGSTOP)
+		outgrow(t, pg, s)
+		relay.Signal(syscall.SIGCONT)
+		awaitVerdict(t, relay, "gap")
+		dropSlot(t, pg, s)
+		if said, code := s.resolve(t, "--accept-loss"); code != 0 {
+			t.Fatalf("resolve: %s", said)
+		}
+		relay.AwaitState(t, cdc.Relaying, patience)
+		harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
+		s.awaitDelivered(t, harness.NoRepeats)
+	})
 }
 
 // checkExit wants a relay that is to exit when it is blocked to do so.
