@@ -6,16 +6,21 @@ import (
 	"time"
 )
 
-// reportInterval is the time between two status reports when nothing else asks for one. It is well below any sensible
-// wal_sender_timeout.
-const reportInterval = time.Second
+// reportInterval is the time between two status reports when nothing else asks for one: a second, or a quarter of the silence
+// after which the server gives us up.
+func reportInterval(walSenderTimeout time.Duration) time.Duration {
+	if walSenderTimeout == 0 {
+		return time.Second
+	}
+	return min(time.Second, walSenderTimeout/4)
+}
 
 // report owns the write half of the replication connection. It tells Postgres what has been received and what may be
 // forgotten, whatever the reader is waiting for: a stalled Kafka must not look like a dead relay. It returns nil when it has
 // said goodbye.
 func (s *session) report(ctx context.Context) error {
 	defer s.beats.done("report")
-	tick := time.NewTicker(reportInterval)
+	tick := time.NewTicker(s.reportInterval)
 	defer tick.Stop()
 	var last time.Time
 	var told lsn
@@ -39,7 +44,7 @@ func (s *session) report(ctx context.Context) error {
 		ask := s.askReply.Swap(false)
 		// A server that shuts down asks thousands of times a second: it is answered at once when something changed,
 		// else with the next tick.
-		if !due && !ask && confirmed == told && time.Since(last) < reportInterval {
+		if !due && !ask && confirmed == told && time.Since(last) < s.reportInterval {
 			continue
 		}
 		failpoint("report due")

@@ -56,6 +56,8 @@ type session struct {
 	receiveTimeout time.Duration
 	receiveArmed   time.Time
 
+	reportInterval time.Duration
+
 	// Positions: confirmed <= stored <= acked <= received; the tracker knows the latter two.
 	stored    atomic.Uint64 // written by save
 	confirmed atomic.Uint64 // written by save, read by report
@@ -210,7 +212,7 @@ func (s *session) dialSlot(ctx context.Context) (err error) {
 		return err
 	}
 	timeout, err := s.repl.walSenderTimeout(ctx)
-	s.receiveTimeout = receiveTimeout(timeout)
+	s.receiveTimeout, s.reportInterval = receiveTimeout(timeout), reportInterval(timeout)
 	return err
 }
 

@@ -138,6 +138,27 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	s.awaitDelivered(t, harness.NoRepeats)
 }
 
+// A relay whose sink takes no more must still report before the server gives it up, however soon that is.
+func TestStallOutlivesAWALSenderTimeoutOfASecond(t *testing.T) {
+	stage := newStage(t, sharedPostgres(t))
+	harness.Exec(t, stage.conn, `alter database `+stage.conn.Config().Database+` set wal_sender_timeout = '1s'`)
+	relay := stage.startRelaying(t, sharedKafka(t).Brokers(), "kafka: { delivery: exactly-once, max_in_flight_bytes: 1MiB }\n")
+	harness.WriteRows(t, stage.conn, stage.aggregate("a"), 1, 3000, 1000) // their topic is missing
+	awaitDegraded(t, relay, stage.topic("a"), patience)
+	pid := stage.walsender(t)
+	harness.Throughout(t, 4*time.Second, "one walsender streams", func() error {
+		if now := stage.walsender(t); now != pid {
+			return fmt.Errorf("pid %d follows pid %d", now, pid)
+		}
+		return nil
+	})
+	sharedKafka(t).CreateTopic(t, stage.topic("a"), 3, 1, nil)
+	harness.AwaitDelivered(t, stage.conn, sharedKafka(t).Brokers(), harness.NoRepeats, patience, stage.topic("a"))
+	if st := relay.AwaitState(t, cdc.Relaying, patience); len(st.Sessions) > 0 {
+		t.Errorf("sessions ended: %v", st.Sessions)
+	}
+}
+
 // Behind one address there may be two servers. Saving the progress through one in the other's checkpoint would be a loss.
 func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
 	one, two := sharedPostgres(t), harness.NewPostgres(t, harness.PostgresOptions{})
