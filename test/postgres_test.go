@@ -31,6 +31,7 @@ func TestFaultsOfPostgresLoseAndRepeatNothing(t *testing.T) {
 		happen func(*testing.T, *harness.Postgres, *scene)
 	}{
 		{"Crash", stopStart(harness.Immediate)},
+		{"Kill", stopStart(harness.Killed)},
 		{"Restart", stopStart(harness.Fast)},
 		{"WalsenderTerminated", func(t *testing.T, _ *harness.Postgres, s *scene) {
 			harness.Exec(t, s.conn, `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1`, s.slot())

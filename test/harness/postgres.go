@@ -92,7 +92,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		return nil, err
 	}
 	p.settings = map[string]string{
-		"wal_level": "logical", "max_wal_senders": "20", "max_replication_slots": "20", "max_connections": "60",
+		"wal_level": "logical", "max_wal_senders": "20", "max_replication_slots": "20", "max_connections": "60", "max_prepared_transactions": "5",
 		"fsync": "off", "full_page_writes": "off", "listen_addresses": "127.0.0.1", "port": strconv.Itoa(p.Port),
 		"unix_socket_directories": p.Dir, "shared_buffers": "32MB", "log_min_messages": "warning",
 	}
@@ -344,6 +344,7 @@ const (
 	Smart     = Shutdown(syscall.SIGTERM)
 	Fast      = Shutdown(syscall.SIGINT)
 	Immediate = Shutdown(syscall.SIGQUIT) // as after a crash
+	Killed    = Shutdown(syscall.SIGKILL) // the postmaster alone; its children end when they notice
 )
 
 // Stop stops the server, and returns how long that took. It is an error when that takes longer than patience; the server is killed then.
@@ -384,10 +385,21 @@ func (p *Postgres) Close() error {
 			return err
 		}
 	}
+	crashed := p.crashed()
 	if p.temp {
-		return os.RemoveAll(p.Dir)
+		return errors.Join(crashed, os.RemoveAll(p.Dir))
 	}
-	return nil
+	return crashed
+}
+
+// crashed is an error where one of the server's processes has crashed by itself: what a test saw then was that.
+func (p *Postgres) crashed() error {
+	log := p.Log()
+	at := strings.Index(log, "terminated by signal 11")
+	if at < 0 {
+		return nil
+	}
+	return fmt.Errorf("Postgres %d has crashed:\n%.2000s", p.Major, log[strings.LastIndexByte(log[:at], '\n')+1:])
 }
 
 // Connect opens a connection that the test closes.
