@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,6 +97,8 @@ type RelayOptions struct {
 	Args   []string
 	Env    []string
 	Binary string // zero: what Build makes
+	// Unread makes its log a pipe that is full, and that nobody reads while it runs.
+	Unread bool
 }
 
 // Relay is the relay's binary as a child process.
@@ -160,6 +163,11 @@ func RunRelay(o RelayOptions) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Unread {
+		if err := fill(in); err != nil {
+			return nil, errors.Join(err, in.Close(), out.Close())
+		}
+	}
 	cmd.Stderr = in
 	r.proc, err = start(cmd)
 	_ = in.Close()
@@ -167,8 +175,29 @@ func RunRelay(o RelayOptions) (*Relay, error) {
 		_ = out.Close()
 		return nil, err
 	}
-	go r.collect(out, dir)
+	go func() {
+		if o.Unread {
+			<-r.proc.done
+		}
+		r.collect(out, dir)
+	}()
 	return r, nil
+}
+
+// fill writes lines to a pipe until it takes no more.
+func fill(in *os.File) error {
+	line := append(bytes.Repeat([]byte("."), 127), '\n')
+	for {
+		if err := in.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			return err
+		}
+		if _, err := in.Write(line); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil
+			}
+			return err
+		}
+	}
 }
 
 // withoutSettings drops what would be settings of the relay.
