@@ -61,7 +61,7 @@ type pastTimeline struct {
 type server struct {
 	systemID      string
 	senderTimeout time.Duration // wal_sender_timeout
-	// confirmedTo is told of each flush position that a standby reports, under the lock.
+	// confirmedTo is told of each flush position that moves a slot, under the lock.
 	confirmedTo func(flush lsn)
 	// storedTo is told of each row of outrider.checkpoint that is written, and of the LSN before; likewise.
 	storedTo func(before lsn, r row)

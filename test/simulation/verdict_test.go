@@ -1,13 +1,14 @@
 package simulation
 
 import (
-	"bytes"
+	"encoding/json"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/outrider-relay/outrider/cdc"
+	"github.com/outrider-relay/outrider/checkpoint"
 )
 
 // judgements are what only a person can judge, and the verdict that the relay has to come to. before happens while it
@@ -80,7 +81,7 @@ func (w *world) judged(stopped bool, after func(*world, *image), verdict string)
 		w.nemesis.relay("a").kill(false, false)
 	}
 	w.mu.Lock()
-	w.expected = verdict
+	w.expected = verdict // and it may come only once
 	w.mu.Unlock()
 	after(w, before)
 	if stopped {
@@ -93,12 +94,50 @@ func (w *world) judged(stopped bool, after func(*world, *image), verdict string)
 			break
 		}
 	}
-	if row, ok := w.pg.rows["model"]["verdict"].([]byte); !ok || !bytes.Contains(row, []byte(verdict)) {
-		w.fail("the row holds verdict %s, not %q", row, verdict)
+	<-w.nemesis.relay("a").done
+	if w.failed() || !w.decide(verdict) {
+		w.net.end()
+		return
 	}
+	w.oracle.accept("new")
+	w.nemesis.launch("a")
+	for began := time.Now(); !w.pg.settled() && time.Since(began) < time.Minute; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	x := newWriter(w)
+	x.keys, x.ids = "new", 1_000_000
+	x.run(time.Now().Add(20 * time.Second))
+	w.settle()
 	w.nemesis.relay("a").stop()
 	<-w.nemesis.relay("a").done
 	w.net.end()
+}
+
+// settled says whether the decision has been taken: the relay streams.
+func (s *server) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows["model"]["verdict"] == nil
+}
+
+// decide takes the first of the options that the verdict in the row gives, as `outrider resolve` does.
+func (w *world) decide(name string) bool {
+	w.pg.mu.Lock()
+	defer w.pg.mu.Unlock()
+	row := w.pg.rows["model"]
+	text, _ := row["verdict"].([]byte)
+	var v checkpoint.Verdict
+	if err := json.Unmarshal(text, &v); err != nil || v.Case != name || len(v.Options) == 0 {
+		w.fail("the row holds verdict %s, not %q", text, name)
+		return false
+	}
+	decision, err := json.Marshal(checkpoint.Decision{Verdict: v.ID, Action: v.Options[0], By: "simulation", At: time.Now()})
+	if err != nil {
+		panic(err)
+	}
+	row["decision"] = decision
+	w.note("decided: %s", v.Options[0])
+	return true
 }
 
 // restore takes the server back to an image, as a standby that was promoted or as it was.

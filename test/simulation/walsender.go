@@ -160,8 +160,11 @@ func (b *backend) report(data []byte) {
 	flush := lsn(be.Uint64(data[9:]))
 	b.s.mu.Lock()
 	if b.slot.pid == b.pid { // else the process has ended
+		moves := flush > b.slot.confirmed
 		b.s.confirm(b.slot, flush)
-		b.s.confirmedTo(flush)
+		if moves {
+			b.s.confirmedTo(flush)
+		}
 	}
 	b.s.mu.Unlock()
 	b.mu.Lock()

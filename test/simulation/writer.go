@@ -16,9 +16,10 @@ type writer struct {
 	rng  *rand.Rand
 	open []*[]change
 	ids  int
+	keys string // prefix
 }
 
-func newWriter(w *world) *writer { return &writer{w: w, rng: random(w.seed, "writer")} }
+func newWriter(w *world) *writer { return &writer{w: w, rng: random(w.seed, "writer"), keys: "k"} }
 
 // step does one thing.
 func (x *writer) step() {
@@ -59,7 +60,7 @@ func (x *writer) insert(tx *[]change) {
 		kind = kinds[int(time.Since(x.w.began)*time.Duration(len(kinds))/x.w.plan.length)%len(kinds)]
 	}
 	x.w.pg.insert(tx, event{
-		id: fmt.Sprintf("00000000-0000-0000-0000-%012d", x.ids), kind: kind, key: fmt.Sprintf("k%d", x.rng.IntN(4)),
+		id: fmt.Sprintf("00000000-0000-0000-0000-%012d", x.ids), kind: kind, key: fmt.Sprintf("%s%d", x.keys, x.rng.IntN(4)),
 	})
 }
 
