@@ -35,13 +35,19 @@ func (r *Relay) Status() Status {
 	st := Status{
 		Name: r.cfg.Name, Instance: r.cfg.Instance, Delivery: r.cfg.Delivery,
 		State: r.state, Reason: r.reason, Since: r.since.UTC(),
-		Postgres: r.server, LastError: r.lastError,
+		Postgres: r.server, Errors: append([]ErrorStatus{}, r.errors...),
 		Records:  RecordsStatus{SkippedDuplicates: r.skipped.Load()},
 		Ignored:  r.ignored,
 		Sessions: make(map[string]int64, len(r.ends)),
 	}
 	for end, n := range r.ends {
 		st.Sessions[end] = n
+	}
+	if len(st.Errors) > 0 {
+		st.LastError = &st.Errors[0]
+	}
+	if r.state == Halted {
+		st.Verdict = r.verdict
 	}
 	if s != nil {
 		r.positions = s.positions()

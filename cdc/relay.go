@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,8 @@ type Relay struct {
 	state     State
 	reason    string
 	since     time.Time
-	lastError *ErrorStatus
+	errors    []ErrorStatus    // the last errorsKept, the newest first
+	verdict   *VerdictStatus   // the last one
 	ends      map[string]int64 // ended sessions by how they ended
 	ignored   IgnoredStatus
 	server    PostgresStatus
@@ -137,6 +139,7 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 			r.note("blocked", err)
 			r.cfg.Log.Error().Str("verdict", blocked.Verdict).Msg(err.Error())
 		}
+		r.judged(blocked)
 		r.setState(Halted, err.Error())
 		if r.cfg.ExitOnBlocked {
 			return true, err
@@ -206,13 +209,30 @@ func (r *Relay) hasRun() bool {
 	return r.everRan
 }
 
-// note keeps the last error, and says whether the one before was the same and no session has streamed since.
+// errorsKept is how many errors the status holds: enough to see what came first.
+const errorsKept = 10
+
+// note keeps an error, and says whether the one before was the same and no session has streamed since.
 func (r *Relay) note(class string, err error) (repeated bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	repeated = r.state == Degraded && r.reason == err.Error()
-	r.lastError = &ErrorStatus{At: time.Now().UTC(), Class: class, Message: err.Error()}
+	latest := ErrorStatus{At: time.Now().UTC(), Times: 1, Class: class, Message: err.Error()}
+	if len(r.errors) > 0 && r.errors[0].Class == class && r.errors[0].Message == latest.Message {
+		latest.Times += r.errors[0].Times
+		r.errors[0] = latest // one that comes back each half minute must not push out what led to it
+		return repeated
+	}
+	r.errors = slices.Insert(r.errors, 0, latest)
+	r.errors = r.errors[:min(len(r.errors), errorsKept)]
 	return repeated
+}
+
+// judged keeps what the relay is blocked on.
+func (r *Relay) judged(b *Blocked) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.verdict = &VerdictStatus{Case: b.Verdict, Reason: b.Reason, Advice: b.Advice, Options: b.Options}
 }
 
 // setState changes the state; the time of the change stays while it is the same.

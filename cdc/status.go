@@ -1,6 +1,10 @@
 package cdc
 
-import "time"
+import (
+	"time"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+)
 
 // State is what a relay is doing, in one word.
 type State string
@@ -33,6 +37,10 @@ type Status struct {
 	Ignored    IgnoredStatus        `json:"ignored"`
 	Topics     map[string]TopicStat `json:"topics"`
 	LastError  *ErrorStatus         `json:"last_error"`
+	// Errors are the last ones, the newest first; LastError is the first of them.
+	Errors []ErrorStatus `json:"errors"`
+	// Verdict is what a blocked relay waits for a decision about; nil in every other state.
+	Verdict *VerdictStatus `json:"verdict,omitempty"`
 
 	// Sessions counts the ended sessions by the way they ended.
 	Sessions map[string]int64 `json:"sessions"`
@@ -94,9 +102,19 @@ type TopicStat struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-// ErrorStatus is the last thing that went wrong.
+// ErrorStatus is something that went wrong.
 type ErrorStatus struct {
-	At      time.Time `json:"at"`
+	At      time.Time `json:"at"`    // the last time
+	Times   int       `json:"times"` // in a row
 	Class   string    `json:"class"` // postgres, kafka, poison, blocked or internal
 	Message string    `json:"message"`
+}
+
+// VerdictStatus is what only a person can judge.
+type VerdictStatus struct {
+	Case   string `json:"case"`
+	Reason string `json:"reason"`
+	Advice string `json:"advice"` // with the command of each option
+	// Options are the flags of `outrider resolve` that decide it, without their dashes.
+	Options []checkpoint.Action `json:"options"`
 }
