@@ -43,9 +43,6 @@ var bugs = []struct {
 	{"a save without the generation", []edit{
 		{"checkpoint/store.go", "heartbeat_at = clock_timestamp(), updated_at = clock_timestamp()\n\twhere name = $1 and generation = $2", "heartbeat_at = clock_timestamp(), updated_at = clock_timestamp()\n\twhere name = $1 and generation >= $2"},
 	}},
-	{"a registration without the generation", []edit{
-		{"checkpoint/partition.go", "generation = $2 for no key update", "generation >= $2 for no key update"},
-	}},
 	{"a place to scan from is written before what lies below it is stored", []edit{
 		{"sink/register.go", "*n == nil || (*n).number > f.stored", "*n == nil"},
 	}},

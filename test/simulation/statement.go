@@ -214,10 +214,9 @@ func writing(flat string) *statement {
 	switch {
 	case strings.HasPrefix(flat, claimSQL):
 		return &statement{[]uint32{text, int4, text, name, int4, text, int8, text, text, text, text}, append(slices.Clone(rowTypes), text, moment), claim}
-	case flat == registerSQL, strings.Replace(flat, "generation >=", "generation =", 1) == registerSQL:
-		fenced := flat == registerSQL // the other one is what a relay would write that minds no successor
+	case flat == registerSQL:
 		return &statement{[]uint32{text, int8, texts, int4s, int8s, bools}, nil, func(b *backend, args []any) ([][]any, string, error) {
-			return nil, "INSERT 0 " + strconv.Itoa(b.s.register(args, fenced)), nil
+			return nil, "INSERT 0 " + strconv.Itoa(b.s.register(args)), nil
 		}}
 	case strings.HasPrefix(flat, "update outrider.checkpoint set "):
 		return updating(strings.TrimPrefix(flat, "update outrider.checkpoint set "))
@@ -256,10 +255,10 @@ func claim(b *backend, args []any) ([][]any, string, error) {
 }
 
 // register writes rows of outrider.partition, and gives their number.
-func (s *server) register(args []any, fenced bool) int {
+func (s *server) register(args []any) int {
 	key := args[0].(string)
 	r := s.rows[key]
-	if r == nil || fenced && r["generation"] != args[1] {
+	if r == nil || r["generation"] != args[1] {
 		return 0
 	}
 	topics := args[2].([]string)
