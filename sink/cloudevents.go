@@ -24,6 +24,15 @@ const contentType = "content-type"
 
 var headerContentType = []byte(contentType)
 
+// isCloudEventAttribute says whether a header of the row's own would be an attribute that the relay sets.
+func isCloudEventAttribute(name []byte) bool {
+	switch string(name) {
+	case "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", contentType:
+		return true
+	}
+	return false
+}
+
 // placeCloudEvent adds the attributes that need no more than a column.
 func (r *router) placeCloudEvent(p *plan, c columns) error {
 	if p.eventType < 0 {

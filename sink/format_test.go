@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/outrider-relay/outrider/decoder"
 )
 
@@ -218,13 +220,13 @@ func TestEventIDIsTheSameInEveryFormat(t *testing.T) {
 
 func TestCloudEventsNameWhatTheyLack(t *testing.T) {
 	r := newTestRouter(t, Routing{Value: CloudEventsBinary, Source: "${tenant}"})
-	rel := table("t", "id", oidText, "event_type", oidText, "payload", oidBytea, "tenant", oidText)
+	rel := table("t", "id", oidText, "event_type", oidText, "payload", oidBytea, "tenant", oidText, "headers", oidJSONB)
 	for _, c := range []struct {
 		event *decoder.Event
 		want  string
 	}{
 		{event(rel, nil, "e", `\x00`, "acme"), "event_type=e ce_specversion=1.0 ce_type=e ce_id=1:0/16B3748:7 ce_source=acme ce_time=2026-03-01T12:00:00.123456Z content-type=application/octet-stream"},
-		{event(rel, "1", "e", nil, "acme"), "id=1 event_type=e ce_specversion=1.0 ce_type=e ce_id=1 ce_source=acme ce_time=2026-03-01T12:00:00.123456Z"},
+		{event(rel, "1", "e", nil, "acme", `{"ce_id": "forged", "content-type": "x", "ce_ext": "kept"}`), "id=1 event_type=e ce_specversion=1.0 ce_type=e ce_id=1 ce_source=acme ce_time=2026-03-01T12:00:00.123456Z ce_ext=kept"},
 		{event(rel, "1", nil, `\x00`, "acme"), "event_type is NULL"},
 		{event(rel, "1", "", `\x00`, "acme"), "the event type is NULL or empty"},
 		{event(rel, "1", "e", `\x00`, nil), "tenant is NULL or empty, and the source of a CloudEvent is made from it"},
@@ -242,5 +244,28 @@ func TestCloudEventsNameWhatTheyLack(t *testing.T) {
 	}
 	if _, err := newTestRouter(t, Routing{Value: CloudEventsBinary, Topic: "x"}).whole(event(table("t", "payload", oidText), "x"), commitTime); err == nil || !strings.Contains(err.Error(), "CloudEvents must have") {
 		t.Errorf("a table without event types: %v", err)
+	}
+}
+
+// That a table has no key, and so no order, must not be found out from Kafka.
+func TestTableWithoutKeyIsToldOnce(t *testing.T) {
+	var told logs
+	cfg := Config{Name: "orders", Log: zerolog.New(&told)}
+	cfg.setDefaults()
+	r, err := newRouter(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless := *tutorialTable
+	keyless.ID++
+	for range 3 {
+		for _, e := range []*decoder.Event{event(ownTable, "1", "order", "42", "X", "{}"), event(&keyless, "17", "X", "{}")} {
+			if _, err := r.whole(e, commitTime); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if lines := told.with("no key"); len(lines) != 1 || !strings.Contains(lines[0], "public.outbox_table") {
+		t.Errorf("told: %q", lines)
 	}
 }

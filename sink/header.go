@@ -171,7 +171,7 @@ func (r *router) rowHeaders(v *decoder.Value, loose bool) error {
 
 // member takes one member of the headers object. A string becomes its text, null a null value, anything else its JSON.
 func (r *router) member(key, value []byte, kind jsonparser.ValueType, _ int) error {
-	if bytes.HasPrefix(key, ownHeaderPrefix) {
+	if bytes.HasPrefix(key, ownHeaderPrefix) || r.routing.Value == CloudEventsBinary && isCloudEventAttribute(key) {
 		r.stats.HeadersDropped.Inc()
 		return nil
 	}

@@ -12,6 +12,7 @@ type plan struct {
 	topic       boundTemplate
 	key         boundTemplate // nil: no key, or keyPart's
 	keyPart     part          // a key that has to be written; nil for most
+	keyColumn   string        // whose column it is
 	value       maker
 	id          int // columns; -1: the table has none
 	eventType   int
@@ -161,7 +162,7 @@ func (r *router) bindKey(p *plan, c columns) error {
 		return err
 	}
 	if p.key = bound; r.set.keyFormat != Verbatim || r.routing.Debezium && part.typ.convert != nil {
-		p.key, p.keyPart = nil, part
+		p.key, p.keyPart, p.keyColumn = nil, part, bound[0].text
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (p *propertyPart) appendSchema(b []byte, field string) []byte {
 // property finds a key in what Properties.store has written: comments, and a line key=value each, with escapes.
 func property(text, key string) (value string, found bool) {
 	for line := range strings.Lines(text) {
-		line = strings.Trim(line, " \t\f\r\n")
+		line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t\f") // spaces at the end belong to the value
 		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, "!") {
 			continue
 		}

@@ -50,8 +50,15 @@ func (s *settings) readRegex(r TopicRegex) {
 		s.refuse("outbox.topic_regex.match", "%q: %v; what Java has beyond RE2 (lookaround, backreferences, possessive quantifiers, atomic groups) is not supported", part, err)
 		return
 	}
-	// The same expression, so that it compiles too.
-	t.whole = regexp.MustCompile(`\A(?:` + match + `)\z`)
+	// As it was understood, not as it was written: a quote that is still open would take the end in.
+	parsed, err := syntax.Parse(match, syntax.Perl)
+	if err == nil {
+		t.whole, err = regexp.Compile(`\A(?:` + parsed.String() + `)\z`)
+	}
+	if err != nil {
+		s.refuse("outbox.topic_regex.match", "%v", err)
+		return
+	}
 	if r.Replace == "" && t.first.SubexpIndex("routedByValue") < 0 {
 		s.refuse("outbox.topic_regex.replace", "required: what becomes of a match")
 		return

@@ -21,6 +21,7 @@ func TestTopicIsRewrittenAsJavaDoes(t *testing.T) {
 		{"(?<routedByValue>.*)", "", "a\nb", "a\nb"},      // the dot stops at a line's end
 		{".*", "fixed", "order", "fixed"},                 // once, though an empty match follows
 		{`\Q[a]\E[b\]]`, "x", "[a]]", "x"},                // sets and quotes are told apart
+		{`\Qa.b`, "x", "a.b", "x"},                        // a quote that is open to the end
 		{"(?<routedByValue>.*)", "", "", "outbox.event."}, // an empty topic matches
 	} {
 		s := settings{}

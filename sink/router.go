@@ -153,7 +153,7 @@ func (r *router) key(p *plan, values []decoder.Value) error {
 			return err
 		}
 		if p.keyPart.null() && !r.routing.Debezium {
-			return &unroutable{"the column of the key is NULL"}
+			return &unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", p.keyColumn)}
 		}
 		r.rec.Key = r.write(p.keyPart, r.set.keyFormat)
 	case p.key != nil:

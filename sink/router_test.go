@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/outrider-relay/outrider/decoder"
-	"github.com/outrider-relay/outrider/sink/record"
 )
 
 // table describes one; columns are name, OID, name, OID, ...
@@ -353,48 +352,5 @@ func TestAlteredTableIsResolvedAnew(t *testing.T) {
 	}
 	if ids := slices.Collect(maps.Keys(r.plans)); len(ids) > 2 {
 		t.Errorf("%d plans are kept for two tables", len(ids))
-	}
-}
-
-// plainRow is a row of 300 bytes.
-func plainRow() *decoder.Event {
-	return event(ownTable, "0194e9c3-7cb1-7aaa-8000-0123456789ab", "order", "order-4711", "OrderPlaced",
-		`{"order": 4711, "note": "`+strings.Repeat("x", 190)+`"}`, `{}`, "2026-03-01 12:00:00.123456+00")
-}
-
-func TestPlainRowsAllocateNothing(t *testing.T) {
-	r := newTestRouter(t, Routing{})
-	e := plainRow()
-	b := record.Builder{}
-	b.Reset(make([]byte, 0, 2<<20))
-	allocs := testing.AllocsPerRun(1000, func() {
-		if err := r.route(e, commitTime); err != nil {
-			t.Fatal(err)
-		}
-		b.Append(&r.rec)
-	})
-	if allocs != 0 {
-		t.Errorf("%v allocations to route a row and to put it into a batch", allocs)
-	}
-}
-
-func BenchmarkRoute(b *testing.B) {
-	headers := plainRow()
-	headers.Values[5].Data = []byte(`{"tenant": "acme", "note": "a \"quoted\" word", "n": 12}`)
-	for name, e := range map[string]*decoder.Event{"plain": plainRow(), "headers": headers} {
-		b.Run(name, func(b *testing.B) {
-			r := newTestRouter(b, Routing{})
-			n := 0
-			for _, v := range e.Values {
-				n += len(v.Data)
-			}
-			b.SetBytes(int64(n))
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := r.route(e, commitTime); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

@@ -45,14 +45,21 @@ func (r *router) bindValue(p *plan, c columns) error {
 		}
 		return r.write(whole, format), nil
 	}
-	if whole == part(payload) && (format == Verbatim || format == CloudEventsBinary) && payload.typ.convert == nil {
-		// The common case: the value is what Postgres has sent, where it lies.
-		build = func(values []decoder.Value) ([]byte, error) {
-			data := values[p.payload].Data
-			return data[:len(data):len(data)], nil
-		}
-	}
 	p.value = r.unlessNull(p, build)
+	asSent := whole == part(payload) && (format == Verbatim || format == CloudEventsBinary) && payload.typ.convert == nil
+	mayBeBlank := r.routing.Debezium && !r.routing.NoTombstone
+	if !asSent || mayBeBlank {
+		return nil
+	}
+	// The common case: the value is what Postgres has sent, where it lies.
+	otherwise := p.value
+	p.value = func(values []decoder.Value) ([]byte, error) {
+		v := &values[p.payload]
+		if v.Format == decoder.Null {
+			return otherwise(values)
+		}
+		return v.Data[:len(v.Data):len(v.Data)], nil
+	}
 	return nil
 }
 

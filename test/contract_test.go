@@ -107,7 +107,7 @@ func TestTablesOfOthersWorkAsTheyAre(t *testing.T) {
 // Every choice that a relay has for all of its tables, and a mapping that is one table's alone.
 func TestChoicesReachTheRecord(t *testing.T) {
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
-	topics := []string{s.name + ".orders", s.name + ".bills", s.name + ".unlisted"}
+	topics := []string{s.name + ".orders", s.name + ".bills", s.name + ".unlisteds"}
 	for _, topic := range topics {
 		kafka.CreateTopic(t, topic, 5, 1, nil)
 	}
