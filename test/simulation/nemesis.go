@@ -24,7 +24,7 @@ func newNemesis(w *world) *nemesis {
 	return &nemesis{w: w, rng: random(w.seed, "nemesis"), busy: make(map[string]bool), relays: make(map[string]*relay)}
 }
 
-// fault is something that can go wrong. It draws what it needs, and gives what is then done, and what that takes for itself.
+// fault is something that can go wrong. draw decides all of it, and gives what it is done to, and what is done.
 type fault struct {
 	name string
 	draw func(n *nemesis) (subject string, do func())

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -58,6 +57,3 @@ func insertMessage(e event, at time.Time) []byte {
 	}
 	return b
 }
-
-// context never ends: a walsender's pauses are short.
-func (w *walsender) context() context.Context { return context.Background() }

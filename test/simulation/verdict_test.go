@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"encoding/json"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,8 +10,8 @@ import (
 	"github.com/outrider-relay/outrider/checkpoint"
 )
 
-// judgements are what only a person can judge, and the verdict that the relay has to come to. before happens while it
-// relays; then, after is done with the servers.
+// judgements are what only a person can judge, and the verdict that the relay has to come to. after is done to the servers
+// when it has relayed for a while; it gets an image of Postgres from before.
 var judgements = []struct {
 	claim   string
 	stopped bool // the relay is killed before, and started after
@@ -53,7 +52,7 @@ func TestWhatOnlyAPersonCanJudgeIsAVerdict(t *testing.T) {
 					p.faults, p.standby, p.checkpoint = 0, false, time.Second
 					w := newWorld(seed, p)
 					w.kafka.sluggish = false // until what was sent first is stored, no place in a log is known as the relay's own
-					w.judged(j.stopped, j.after, j.verdict)
+					w.runToVerdict(j.stopped, j.after, j.verdict)
 					if len(w.failures) > 0 {
 						t.Errorf("seed %d: %s\n%s", seed, w.failures[0], w.history())
 					}
@@ -63,8 +62,8 @@ func TestWhatOnlyAPersonCanJudgeIsAVerdict(t *testing.T) {
 	}
 }
 
-// judged is a history that ends with a verdict.
-func (w *world) judged(stopped bool, after func(*world, *image), verdict string) {
+// runToVerdict is a history that comes to a verdict, and goes on when somebody has decided.
+func (w *world) runToVerdict(stopped bool, after func(*world, *image), verdict string) {
 	w.nemesis.launch("a")
 	for !w.pg.has("outrider_model") {
 		time.Sleep(10 * time.Millisecond)
@@ -88,7 +87,7 @@ func (w *world) judged(stopped bool, after func(*world, *image), verdict string)
 		w.nemesis.launch("a")
 	}
 	<-writing
-	for began := time.Now(); !slices.Contains(w.verdicts, verdict); time.Sleep(time.Second) {
+	for began := time.Now(); !w.judged(verdict); time.Sleep(time.Second) {
 		if w.failed() || time.Since(began) > 5*time.Minute {
 			w.fail("no verdict %q", verdict)
 			break

@@ -262,7 +262,7 @@ func (w *walsender) caughtUp(last bool) (done bool) {
 		w.told = w.sent
 	}
 	if last {
-		wait(w.context(), 10*time.Millisecond) // it asks again and again
+		time.Sleep(10 * time.Millisecond) // it asks again and again
 		w.b.tell()
 	}
 	return false
@@ -283,8 +283,11 @@ func (w *walsender) keepalive(reply bool) {
 
 // transaction sends one, a message at a time, with keepalives of no meaning in between.
 func (w *walsender) transaction(c *commit, end lsn) {
-	s := w.b.s
-	w.data(c.changes, c.lsn, end, beginMessage(c))
+	s, first := w.b.s, c.lsn
+	if len(c.changes) > 0 {
+		first = c.changes[0].at
+	}
+	w.wal(first, end, beginMessage(c))
 	for _, change := range c.changes {
 		if !w.known {
 			w.known = true
@@ -296,19 +299,11 @@ func (w *walsender) transaction(c *commit, end lsn) {
 		s.mu.Unlock()
 		if lull {
 			w.keepalive(false)
-			wait(w.context(), 3*time.Millisecond)
+			time.Sleep(3 * time.Millisecond)
 		}
 	}
 	w.wal(c.lsn, end, commitMessage(c))
 	_ = w.b.Flush()
-}
-
-// data sends the beginning of a transaction; its place in WAL is that of the first change.
-func (w *walsender) data(changes []change, at, end lsn, message []byte) {
-	if len(changes) > 0 {
-		at = changes[0].at
-	}
-	w.wal(at, end, message)
 }
 
 // wal is an XLogData message.

@@ -1,13 +1,13 @@
 // Package simulation runs the real relay, in several processes, between a model of PostgreSQL and a model of Kafka, under a
-// fake clock (testing/synctest) and with faults that a seed decides: each seed is another history, hours of which pass in
+// fake clock (testing/synctest) and with faults that a seed decides: each seed is another history, minutes of which pass in
 // milliseconds. The models speak the real protocols over connections in memory, and are held against the real servers by
 // scripts that run on both.
 package simulation
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,7 +36,6 @@ type plan struct {
 type world struct {
 	seed  uint64
 	plan  plan
-	rng   *rand.Rand // the nemesis' and the writer's order of events
 	began time.Time
 
 	net     *network
@@ -53,8 +52,9 @@ type world struct {
 }
 
 func newWorld(seed uint64, p plan) *world {
-	w := &world{seed: seed, plan: p, rng: random(seed, "world"), began: time.Now(), net: newNetwork(seed), pg: newServer(seed), kafka: newCluster(seed, 3)}
+	w := &world{seed: seed, plan: p, began: time.Now(), net: newNetwork(seed), pg: newServer(seed), kafka: newCluster(seed, 3)}
 	w.oracle, w.nemesis = newOracle(w), newNemesis(w)
+	rng := random(seed, "world")
 	w.pg.senderTimeout = 10 * time.Second
 	w.pg.confirmedTo = w.oracle.confirmed
 	w.pg.storedTo = w.oracle.saved
@@ -63,9 +63,9 @@ func newWorld(seed uint64, p plan) *world {
 	if p.forgetful {
 		w.kafka.expiration, w.kafka.tells = 5*time.Minute, true
 	}
-	w.kafka.sluggish = w.rng.IntN(3) == 0
-	w.kafka.txns.slow = w.rng.IntN(3) == 0
-	w.kafka.txns.skips = w.rng.IntN(2) == 0
+	w.kafka.sluggish = rng.IntN(3) == 0
+	w.kafka.txns.slow = rng.IntN(3) == 0
+	w.kafka.txns.skips = rng.IntN(2) == 0
 	w.net.accept, w.net.far = w.accept, p.far
 	w.kafka.locked(func() {
 		w.kafka.create("outbox.event.order", 3)
@@ -122,6 +122,13 @@ func (w *world) blocked(b *cdc.Blocked) {
 	if expected != b.Verdict {
 		w.fail("the relay is blocked (%s), which nothing that happened demands: %v", b.Verdict, b)
 	}
+}
+
+// judged says whether the relay has come to a verdict.
+func (w *world) judged(verdict string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.verdicts, verdict)
 }
 
 // failed says whether a promise was broken.
