@@ -15,6 +15,7 @@ type alteration struct{ name, sql string }
 
 var alterations = []alteration{
 	{"ColumnAdded", `alter table public.outbox add column tenant text not null default 'none'`},
+	{"ColumnMoved", `alter table public.outbox drop column headers; alter table public.outbox add column headers jsonb not null default '{}'`},
 	{"ColumnDropped", `alter table public.outbox drop column created_at`},
 	{"ColumnRenamed", `alter table public.outbox rename column tenant to customer`},
 	{"PayloadRetyped", `alter table public.outbox alter column payload type json`},

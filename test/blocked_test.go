@@ -75,7 +75,7 @@ var blockages = []blockage{
 	},
 	{
 		name: "SlotOutgrown", arise: outgrow, mend: dropSlot,
-		verdict: "gap", says: "wal_removed", option: "accept-loss", lost: true,
+		verdict: "gap", says: "can no longer be read from the WAL", option: "accept-loss", lost: true,
 	},
 	{
 		// As the schema's dump is restored into another cluster.

@@ -13,15 +13,18 @@ import (
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
+// slotSyncMajor is the first PostgreSQL whose standbys keep copies of their primary's logical slots.
+const slotSyncMajor = 17
+
 // pair is a primary and its standby.
 type pair struct {
 	primary, standby *harness.Postgres
 	link             *harness.Proxy // between the two
 }
 
-func newPair(t *testing.T, settings map[string]string) *pair {
+func newPair(t *testing.T) *pair {
 	t.Helper()
-	p := &pair{primary: harness.NewPostgres(t, harness.PostgresOptions{Settings: settings})}
+	p := &pair{primary: harness.NewPostgres(t, harness.PostgresOptions{})}
 	p.link = harness.NewProxy(t, p.primary.Addr())
 	p.standby = p.primary.NewStandby(t, p.link.Addr())
 	return p
@@ -43,6 +46,7 @@ func (p *pair) promote(t *testing.T, how harness.Shutdown, scenes ...*scene) {
 // awaitSlot waits until the standby has a copy of a scene's slot that outlives a promotion. That takes a slot which moves on.
 func (p *pair) awaitSlot(t *testing.T, s *scene, next int) {
 	t.Helper()
+	p.standby.SyncSlots(t)
 	conn := p.standby.Connect(t)
 	harness.Eventually(t, patience, "the slot is on the standby", func() error {
 		harness.WriteRows(t, s.conn, s.kind, next, next, 10)
@@ -70,14 +74,14 @@ func (p *pair) awaitReplay(t *testing.T, s *scene) {
 }
 
 func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
-	p := newPair(t, nil)
+	p := newPair(t)
 	follows, stays := newScene(t, p.primary, sharedKafka(t), exactly), newScene(t, p.primary, sharedKafka(t), exactly+"postgres: { failover: false }\n")
 	relay := stays.relaying(t)
 	harness.WriteRows(t, stays.conn, stays.kind, 1, 100, 10)
 	stays.awaitDelivered(t, harness.NoRepeats)
 	relay.Stop(t)
 
-	if p.standby.Major >= 17 { // the first that copies slots
+	if p.standby.Major >= slotSyncMajor {
 		relay = follows.relaying(t)
 		p.awaitSlot(t, follows, 1)
 		follows.awaitDelivered(t, harness.NoRepeats)
@@ -92,7 +96,7 @@ func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
 	p.promote(t, harness.Fast, follows, stays)
 
 	t.Run("WithTheSlot", func(t *testing.T) {
-		if p.standby.Major < 17 {
+		if p.standby.Major < slotSyncMajor {
 			t.Skipf("PostgreSQL %d copies no slots to a standby", p.standby.Major)
 		}
 		relay := follows.relaying(t)
@@ -114,7 +118,7 @@ func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
 		relay.Stop(t)
 	})
 	t.Run("WithASlotAheadOfTheCheckpoint", func(t *testing.T) {
-		if p.standby.Major < 17 {
+		if p.standby.Major < slotSyncMajor {
 			t.Skipf("PostgreSQL %d copies no slots to a standby", p.standby.Major)
 		}
 		// As on a standby that had received the slot's last position, and not the save before it.
@@ -146,10 +150,10 @@ func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
 
 // What was published from the old primary, and never reached the new one, is proof of two histories.
 func TestPromotionOfAStandbyThatWasBehindIsDiverged(t *testing.T) {
-	p := newPair(t, nil)
-	if p.standby.Major < 17 {
-		t.Skipf("PostgreSQL %d copies no slots to a standby", p.standby.Major)
+	if major := sharedPostgres(t).Major; major < slotSyncMajor {
+		t.Skipf("PostgreSQL %d copies no slots to a standby", major)
 	}
+	p := newPair(t)
 	s := newScene(t, p.primary, sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	p.awaitSlot(t, s, 1)

@@ -17,11 +17,8 @@ import (
 // standbySlot is the physical slot of a standby on its primary.
 const standbySlot = "standby"
 
-// slotSyncMajor is the first PostgreSQL whose standbys keep copies of their primary's logical slots.
-const slotSyncMajor = 17
-
-// NewStandby starts a server that follows p through addr, which leads to p, and keeps copies of its failover slots where the
-// version can do that. p is restarted for it. There may be one standby of a server.
+// NewStandby starts a server that follows p through addr, which leads to p. p is restarted for it. There may be one standby
+// of a server.
 func (p *Postgres) NewStandby(t testing.TB, addr string) *Postgres {
 	t.Helper()
 	Exec(t, p.Connect(t), `select pg_create_physical_replication_slot($1, true)`, standbySlot)
@@ -65,9 +62,6 @@ func (p *Postgres) copyStopped(addr string) (*Postgres, error) {
 		s.settings[k] = v
 	}
 	delete(s.settings, "synchronized_standby_slots") // is about standbys of the standby, once it is promoted
-	if s.Major >= slotSyncMajor {
-		s.settings["sync_replication_slots"] = "on"
-	}
 	if out, err := exec.Command("cp", "-a", p.data(), s.data()).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
@@ -86,6 +80,15 @@ func (p *Postgres) removeSlots() error {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(p.data(), slot)))
 	}
 	return err
+}
+
+// SyncSlots makes a standby (17 and later) keep copies of its primary's failover slots. It is asked for once there are some:
+// a standby that finds none looks less and less often.
+func (p *Postgres) SyncSlots(t testing.TB) {
+	t.Helper()
+	conn := p.Connect(t)
+	Exec(t, conn, `alter system set sync_replication_slots = on`)
+	Exec(t, conn, `select pg_reload_conf()`)
 }
 
 // Promote makes a standby a primary.
