@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"testing"
 
@@ -17,17 +18,29 @@ func TestPredecessorThatKafkaForgotRepeatsNothing(t *testing.T) {
 	kafka := harness.NewKafka(t, harness.KafkaOptions{Settings: map[string]string{
 		"transactional.id.expiration.ms": "6000", "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
 	}})
-	f := newFreezer(t, kafka, unsaved+"timeouts: { broker: 3s }\n")
-	old := f.victim(t, "request sealed:3") // with a batch in its hand
-	old.AwaitState(t, cdc.Relaying, patience)
-	f.writeUntilFrozen(t, old)
-	admin, id := harness.Admin(t, kafka.Brokers()), "outrider."+f.name
-	harness.Eventually(t, patience, "the coordinator forgets "+id, func() error {
+	admin := harness.Admin(t, kafka.Brokers())
+	state := func(id string) (string, error) {
 		described, err := admin.DescribeTransactions(t.Context(), id)
-		if err == nil && !errors.Is(described[id].Err, kerr.TransactionalIDNotFound) {
-			err = errors.Join(errors.New("it is known"), described[id].Err)
+		return described[id].State, errors.Join(err, described[id].Err)
+	}
+	var f *freezer
+	var old *harness.Relay
+	harness.Eventually(t, 2*patience, "a relay frozen between two transactions", func() error {
+		f = newFreezer(t, kafka, unsaved+"timeouts: { broker: 3s }\n")
+		old = f.victim(t, "request sealed:3") // with a batch in its hand
+		old.AwaitState(t, cdc.Relaying, patience)
+		f.writeUntilFrozen(t, old)
+		now, err := state("outrider." + f.name)
+		if err == nil && now != "CompleteAbort" { // one that is open is not forgotten
+			err = fmt.Errorf("the transaction is %s", now)
 		}
 		return err
+	})
+	harness.Eventually(t, patience, "the coordinator forgets", func() error {
+		if now, err := state("outrider." + f.name); !errors.Is(err, kerr.TransactionalIDNotFound) {
+			return errors.Join(fmt.Errorf("the transaction is %s", now), err)
+		}
+		return nil
 	})
 	heir := f.launch(t)
 	heir.AwaitState(t, cdc.Standby, patience)
