@@ -61,6 +61,7 @@ type pastTimeline struct {
 type server struct {
 	systemID      string
 	senderTimeout time.Duration // wal_sender_timeout
+	obeysLower    bool          // a flush position below the confirmed one is taken, as by releases before 18
 	// confirmedTo is told of each flush position that moves a slot, under the lock.
 	confirmedTo func(flush lsn)
 	// storedTo is told of each row of outrider.checkpoint that is written, and of the LSN before; likewise.
@@ -139,7 +140,7 @@ func (s *server) wake() {
 
 // confirm is what a flush position in a status report does. Nothing looks at whether it is right.
 func (s *server) confirm(sl *slot, flush lsn) {
-	if flush == 0 || flush <= sl.confirmed && !plantedIn(flushGoesBack) || flush > s.end && plantedIn(futureIgnored) {
+	if flush == 0 || flush <= sl.confirmed && !s.obeysLower && !plantedIn(flushGoesBack) || flush > s.end && plantedIn(futureIgnored) {
 		return
 	}
 	if s.rng.IntN(3) > 0 {

@@ -63,6 +63,7 @@ func newWorld(seed uint64, p plan) *world {
 	if p.forgetful {
 		w.kafka.expiration, w.kafka.tells = 5*time.Minute, true
 	}
+	w.pg.obeysLower = rng.IntN(2) == 0
 	w.kafka.sluggish = rng.IntN(3) == 0
 	w.kafka.txns.slow = rng.IntN(3) == 0
 	w.kafka.txns.skips = rng.IntN(2) == 0
