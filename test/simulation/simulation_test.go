@@ -75,6 +75,6 @@ func playAll(t *testing.T, n uint64, delivery string) {
 	}
 }
 
-func TestEveryEventIsInKafkaOnceWhateverHappens(t *testing.T) { playAll(t, 60, cdc.ExactlyOnce) }
+func TestEveryEventIsInKafkaOnceWhateverHappens(t *testing.T) { playAll(t, 50, cdc.ExactlyOnce) }
 
-func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 15, "at-least-once") }
+func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 10, "at-least-once") }
