@@ -68,17 +68,17 @@ func TestCoordinatorKilledWhileRunningAndAtTheStartRepeatsNothing(t *testing.T) 
 }
 
 // The leader of a partition that nobody has written to knows nothing of the producer, and takes whatever comes first: the
-// batches behind the one that it refuses must wait for it.
+// batches behind the one that it refuses must wait for it. Each of many partitions has replicas enough again at a moment of
+// its own.
 func TestFirstBatchRefusedForWantOfReplicasKeepsItsPlace(t *testing.T) {
 	kafka, s := threeBrokers(t), newStage(t, sharedPostgres(t))
 	topic, node := s.topic("a"), kafka.Nodes[2]
-	kafka.CreateTopic(t, topic, 3, 3, map[string]string{"min.insync.replicas": "3"})
+	kafka.CreateTopic(t, topic, 30, 3, map[string]string{"min.insync.replicas": "3"})
 	relay := s.startRelaying(t, kafka.Brokers(), "kafka: { delivery: exactly-once, batch_bytes: 4KiB }\ntimeouts: { broker: 1s }\n")
 	node.Kill()
 	start := restart(t, node)
-	for i := 0; i < 3000; i += 300 {
-		harness.WriteRows(t, s.conn, s.aggregate("a"), i+1, i+300, 500)
-	}
+	harness.Exec(t, s.conn, `insert into public.outbox (aggregate_type, aggregate_id, event_type, payload)
+		select $1, 'k' || n % 100, 'Written', jsonb_build_object('n', n, 'pad', repeat('x', 500)) from generate_series(1, 3000) n`, s.aggregate("a"))
 	awaitDegraded(t, relay, "NOT_ENOUGH_REPLICAS", patience)
 	start()
 	harness.AwaitDelivered(t, s.conn, kafka.Brokers(), harness.NoRepeats, patience, topic)
