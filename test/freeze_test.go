@@ -66,20 +66,25 @@ func (f *freezer) writeUntilFrozen(t *testing.T, r *harness.Relay) {
 // steal takes the slot from its owner, which does not see it but can store.
 func (f *freezer) steal(t *testing.T) {
 	t.Helper()
-	f.proxy.FreezeIf(func(hello []byte) bool { return bytes.Contains(hello, []byte("replication\x00")) })
-	f.free(t)
+	f.vanish(t, func(hello []byte) bool { return bytes.Contains(hello, []byte("replication\x00")) })
 }
 
 // isolate takes Postgres and the slot from the slot's owner: it sees of neither that it is gone, and Kafka alone can stop it.
 func (f *freezer) isolate(t *testing.T) {
 	t.Helper()
-	f.proxy.Freeze()
-	f.free(t)
+	f.vanish(t, func([]byte) bool { return true })
 }
 
-func (f *freezer) free(t *testing.T) {
+func (f *freezer) vanish(t *testing.T, connections func(hello []byte) bool) {
 	t.Helper()
-	harness.Exec(t, f.conn, `select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where slot_name = $1 and active`, f.slot())
+	owner := f.walsender(t)
+	f.proxy.Vanish(connections)
+	harness.Eventually(t, patience, "the slot changes hands", func() error {
+		if f.walsender(t) == owner {
+			return fmt.Errorf("pid %d reads it", owner)
+		}
+		return nil
+	})
 }
 
 // generation counts those that have taken the checkpoint.

@@ -75,6 +75,18 @@ func (p *Proxy) FreezeIf(hello func([]byte) bool) {
 	})
 }
 
+// Vanish does so for their clients alone: to the server they are reset.
+func (p *Proxy) Vanish(hello func([]byte) bool) {
+	p.set(func() {
+		for _, l := range p.conns {
+			if hello(l.hello) {
+				l.frozen = true
+				reset(l.server)
+			}
+		}
+	})
+}
+
 // SetFilter gives each new connection a filter of its own.
 func (p *Proxy) SetFilter(filter func() Filter) { p.set(func() { p.filter = filter }) }
 
@@ -95,12 +107,15 @@ func (p *Proxy) Cut() {
 }
 
 func (l *link) reset() {
-	for _, c := range []net.Conn{l.client, l.server} {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
-		_ = c.Close()
+	reset(l.client)
+	reset(l.server)
+}
+
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
 	}
+	_ = c.Close()
 }
 
 func (p *Proxy) set(change func()) {
