@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/outrider-relay/outrider/cmd/outrider/check"
+	"github.com/outrider-relay/outrider/cmd/outrider/config"
+)
+
+func init() { commands = append(commands, checkCommand) }
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Find what would keep a relay from working",
+		Long: `Looks at Postgres and at Kafka as a start would, and at what harms only later: server
+settings, role, publication, slot, checkpoint, the outbox tables' columns, brokers,
+rights, topics. It changes nothing, and disturbs no relay that runs.
+
+Each finding is a line: ok, warn or fail, what it is, why it matters, and the command
+that repairs it. Exits with 0, or with 10 where Postgres fails, 11 where Kafka does.`,
+		Example: `  outrider check -c outrider.yaml
+  outrider check --name orders --postgres postgres://relay@localhost/shop --kafka localhost:9092 --json`,
+		Args: cobra.NoArgs,
+	}
+	addFlags(cmd.Flags(), relayFlags)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		settings, err := loadSettings(cmd)
+		if err != nil {
+			return err
+		}
+		return checkAll(cmd.Context(), settings, cmd.OutOrStdout(), *asJSON)
+	}
+	return cmd
+}
+
+// checkAll prints the report. Its error counts what fails.
+func checkAll(ctx context.Context, settings *config.Settings, out io.Writer, asJSON bool) error {
+	cfg, err := sinkConfig(settings, nil, zerolog.Nop())
+	if err != nil {
+		return &failure{code: exitSettings, err: err}
+	}
+	report := check.Run(ctx, relayConfig(settings, cfg, zerolog.Nop()), cfg, settings.Kafka.SASL.Username)
+	if err := report.Print(out, asJSON); err != nil {
+		return err
+	}
+	const fail = "fail"
+	postgres, kafka := report.Count(check.Postgres, fail), report.Count(check.Kafka, fail)
+	switch err := fmt.Errorf("%d findings fail, %d about Postgres and %d about Kafka: each says how it is repaired", postgres+kafka, postgres, kafka); {
+	case postgres > 0:
+		return &failure{code: exitPostgres, err: err}
+	case kafka > 0:
+		return &failure{code: exitKafka, err: err}
+	}
+	return nil
+}
