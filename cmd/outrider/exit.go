@@ -12,6 +12,7 @@ import (
 // Exit codes.
 const (
 	exitClean    = 0
+	exitUndone   = 1  // what was asked for could not be done
 	exitSettings = 2  // settings or command line
 	exitPostgres = 10 // what was found in Postgres before anything was relayed
 	exitKafka    = 11 // what was found in Kafka likewise
