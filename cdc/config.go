@@ -38,6 +38,8 @@ type Config struct {
 	Drain time.Duration
 	// Retention is the age from which on a delivered row of an outbox table is deleted. Zero: never.
 	Retention time.Duration
+	// Columns is what role plays which column, as Routing has it; here it tells the age of rows (timestamp, schema.table.timestamp).
+	Columns map[string]string
 	// ExitOnBlocked makes Run return a *Blocked error where it would otherwise stay up, not ready, until it is stopped.
 	ExitOnBlocked bool
 	// Log is told of session boundaries and state changes.

@@ -82,7 +82,9 @@ func (s *session) safe() lsn { return s.tracker.Safe(s.sink.Oldest) }
 // one that is left standing would answer the next verdict too.
 func (s *session) saveDue(ctx context.Context) error {
 	safe := s.safe()
-	if events, wal := s.tracker.Gain(); events == 0 && wal <= idleAdvance {
+	wanted := lsn(s.wanted.Load())
+	waitedFor := lsn(s.stored.Load()) < wanted && wanted <= safe
+	if events, wal := s.tracker.Gain(); events == 0 && wal <= idleAdvance && !waitedFor {
 		return s.settle(ctx, lsn(s.stored.Load()))
 	}
 	return s.keep(ctx, safe, false)

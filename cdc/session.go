@@ -61,6 +61,7 @@ type session struct {
 	// Positions: confirmed <= stored <= acked <= received; the tracker knows the latter two.
 	stored    atomic.Uint64 // written by save
 	confirmed atomic.Uint64 // written by save, read by report
+	wanted    atomic.Uint64 // an LSN that retain waits to see stored, though no event lies below it; read by save
 
 	goodbye    chan struct{} // ends report, with a last one
 	reportDone chan struct{} // closed by report
@@ -323,6 +324,9 @@ func (s *session) begin(row checkpoint.Row) {
 func (s *session) deliver(ctx, work context.Context, group *errgroup.Group) error {
 	group.Go(func() error { return asSink(s.sink.Run(work)) })
 	group.Go(func() error { defer close(s.readerDone); return s.read(work) })
+	if s.cfg.Retention > 0 {
+		group.Go(func() error { return s.retain(work) })
+	}
 	s.streaming.Store(true)
 	s.relay.ran()
 	failpoint("streaming")

@@ -66,6 +66,8 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 		},
 		CheckpointInterval: s.Checkpoint.Interval,
 		Drain:              s.Timeouts.Drain,
+		Retention:          s.Outbox.Retention,
+		Columns:            s.Outbox.Columns,
 		ExitOnBlocked:      s.OnBlocked == "exit",
 		Log:                log,
 	}

@@ -5,14 +5,12 @@ import "slices"
 // checkBuilt refuses settings whose features this version does not have: ignoring one would relay something else than was asked for.
 func (l *loader) checkBuilt() {
 	s := l.settings
-	o := &s.Outbox
 	for _, f := range []struct {
 		path    string
 		asked   bool
 		instead string
 	}{
 		{"kafka.sasl.mechanism", slices.Contains([]string{"aws-msk-iam", "oauthbearer"}, s.Kafka.SASL.Mechanism), s.Kafka.SASL.Mechanism + " is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
-		{"outbox.retention", o.Retention != 0, "not built yet in this version: use 0 and delete old rows yourself"},
 		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
 	} {
 		if f.asked {

@@ -146,7 +146,6 @@ func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"KAFKA_SASL_MECHANISM=oauthbearer", "kafka.sasl.mechanism: oauthbearer is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"KAFKA_SASL_MECHANISM=aws-msk-iam", "kafka.sasl.mechanism: aws-msk-iam is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
-		{"OUTBOX_RETENTION=24h", "outbox.retention: not built yet in this version: use 0 and delete old rows yourself"},
 		{"START_FROM=beginning", "start_from: beginning is not built yet in this version: use slot"},
 	} {
 		name, _, _ := strings.Cut(c.variable, "=")

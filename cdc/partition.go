@@ -1,0 +1,124 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A partition is old when its upper bound is. The bound is a literal of the column's type, as the server prints it.
+const selectOldPartitions = `
+select n.nspname || '.' || c.relname, i.inhdetachpending
+from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace
+join pg_class r on r.oid = i.inhparent join pg_namespace rn on rn.oid = r.relnamespace
+where rn.nspname = $2 and r.relname = $3 and c.relkind = 'r'
+	and substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''([^'']+)''\)$')::%s <= %s
+order by 1`
+
+// prunedComment marks a partition that was detached and cannot be dropped yet. An attached one never has it: somebody who
+// detaches it to keep it must not lose it.
+const prunedComment = "Outrider: pruned."
+
+// dropPartitions takes partitions that are old as a whole out of the table and drops them. Not every one can be had that way: a
+// table with a default partition lets go of none, and it takes the tables' owner. What stays is left to deleteRows.
+func (p *Pruned) dropPartitions(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark, age time.Duration) error {
+	var owns, open bool
+	err := conn.QueryRow(ctx, `select pg_has_role(c.relowner, 'usage'), not exists (select from pg_partitioned_table where partrelid = c.oid and partdefid <> 0)
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`, t.Schema, t.Name).Scan(&owns, &open)
+	if err != nil {
+		return fmt.Errorf("look at the partitions of %s: %w", t, err)
+	}
+	if !owns {
+		return nil
+	}
+	if open {
+		if err := detachOld(ctx, conn, t, m, age); err != nil {
+			return err
+		}
+	}
+	return p.dropDetached(ctx, conn, t.Schema, m)
+}
+
+// detachOld takes old partitions out of the table. It waits for nobody's transaction with a lock that others would queue behind.
+func detachOld(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark, age time.Duration) error {
+	typ, cutoff := "timestamptz", "now() - make_interval(secs => $1)"
+	if !t.Zoned {
+		typ, cutoff = "timestamp", "("+cutoff+") at time zone 'UTC'"
+	}
+	rows, err := conn.Query(ctx, fmt.Sprintf(selectOldPartitions, typ, cutoff), age.Seconds(), t.Schema, t.Name)
+	if err != nil {
+		return fmt.Errorf("look at the partitions of %s: %w", t, err)
+	}
+	type partition struct {
+		name    string
+		pending bool
+	}
+	old, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o partition, err error) { return o, row.Scan(&o.name, &o.pending) })
+	if err != nil {
+		return fmt.Errorf("look at the partitions of %s: %w", t, err)
+	}
+	for _, o := range old {
+		whole, err := isDelivered(ctx, conn, o.name, m)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			continue
+		}
+		how := "concurrently"
+		if o.pending {
+			how = "finalize" // an attempt before was cut off
+		}
+		if _, err := conn.Exec(ctx, "alter table "+t.quoted()+" detach partition "+quoteTable(o.name)+" "+how); err != nil {
+			return fmt.Errorf("detach partition %s: %w", o.name, err)
+		}
+		if _, err := conn.Exec(ctx, "comment on table "+quoteTable(o.name)+" is '"+prunedComment+"'"); err != nil {
+			return fmt.Errorf("mark partition %s: %w", o.name, err)
+		}
+	}
+	return nil
+}
+
+// isDelivered says whether a table has no row that is not.
+func isDelivered(ctx context.Context, conn *pgx.Conn, table string, m mark) (whole bool, err error) {
+	sql := "select not exists (select from " + quoteTable(table) + " where not (" + strings.Replace(delivered, "$2", "$1", 1) + "))"
+	if err := conn.QueryRow(ctx, sql, m.xmin).Scan(&whole); err != nil {
+		return false, fmt.Errorf("look into partition %s: %w", table, err)
+	}
+	return whole, nil
+}
+
+const selectDetached = `
+select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = $1 and c.relkind = 'r' and not c.relispartition and obj_description(c.oid, 'pg_class') = '` + prunedComment + `'
+order by 1`
+
+// dropDetached drops what was detached from a table of the schema, in this pass or an earlier one. A row that came into it in
+// the last moment may have to be delivered yet, and keeps it until then.
+func (p *Pruned) dropDetached(ctx context.Context, conn *pgx.Conn, schema string, m mark) error {
+	rows, err := conn.Query(ctx, selectDetached, schema)
+	if err != nil {
+		return fmt.Errorf("look for detached partitions: %w", err)
+	}
+	detached, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for detached partitions: %w", err)
+	}
+	for _, name := range detached {
+		whole, err := isDelivered(ctx, conn, name, m)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			continue
+		}
+		if _, err := conn.Exec(ctx, "drop table "+quoteTable(name)); err != nil {
+			return fmt.Errorf("drop partition %s: %w", name, err)
+		}
+		p.Partitions = append(p.Partitions, name)
+	}
+	return nil
+}

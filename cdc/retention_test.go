@@ -1,0 +1,175 @@
+package cdc
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// agedTables finds them as a relay of public.outbox does.
+func agedTables(t *testing.T, conn *pgx.Conn, columns map[string]string, tables ...string) []agedTable {
+	t.Helper()
+	found, err := readAgedTables(t.Context(), conn, &Config{Columns: columns, Postgres: Postgres{Tables: tables}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func mustMark(t *testing.T, conn *pgx.Conn) mark {
+	t.Helper()
+	m, err := takeMark(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func mustPrune(t *testing.T, conn *pgx.Conn, tables []agedTable, m mark, age time.Duration) Pruned {
+	t.Helper()
+	p, err := prune(t.Context(), conn, tables, m, age)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// left are the ids that a table still has.
+func left(t *testing.T, conn *pgx.Conn, table string) string {
+	t.Helper()
+	var ids string
+	if err := conn.QueryRow(t.Context(), "select coalesce(string_agg(id::text, ' ' order by id), '') from "+table).Scan(&ids); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func TestOnlyWhatWasCommittedBeforeTheMarkIsPruned(t *testing.T) {
+	pg := database(t, `create table outbox (id int, created_at timestamptz default now() - interval '1 day')`)
+	conn, writer := control(t, pg), control(t, pg)
+	run(t, conn, `insert into outbox values (1), (2)`)
+	run(t, conn, `vacuum freeze outbox`)
+	run(t, conn, `insert into outbox values (3)`)
+	run(t, writer, `begin`)
+	run(t, writer, `insert into outbox values (4)`)
+	run(t, writer, `savepoint s`)
+	run(t, writer, `insert into outbox values (5)`)
+	run(t, conn, `insert into outbox values (6)`) // by a younger transaction, that a mark cannot tell from the one above
+	m := mustMark(t, conn)
+	run(t, writer, `commit`) // above the mark: what the relay has stored says nothing of these rows
+	run(t, conn, `insert into outbox values (7)`)
+	tables := agedTables(t, conn, nil, "public.outbox")
+	if p := mustPrune(t, conn, tables, m, time.Hour); p.Rows != 3 {
+		t.Errorf("%d rows went", p.Rows)
+	}
+	if ids := left(t, conn, "outbox"); ids != "4 5 6 7" {
+		t.Errorf("%s are left", ids)
+	}
+	if mustPrune(t, conn, tables, mustMark(t, conn), time.Hour); left(t, conn, "outbox") != "" {
+		t.Errorf("%s are left below a new mark", left(t, conn, "outbox"))
+	}
+}
+
+func TestAgeIsToldByTheColumnThatTheTableHas(t *testing.T) {
+	for _, c := range []struct {
+		column, typ string
+		columns     map[string]string
+	}{
+		{"created_at", "timestamptz", nil},
+		{"created_at", "timestamp", nil},  // the tutorial's
+		{`"timestamp"`, "timestamp", nil}, // Quarkus'
+		{"happened", "timestamptz", map[string]string{"timestamp": "happened"}},
+		{"happened", "timestamptz", map[string]string{"timestamp": "id", "public.outbox.timestamp": "happened"}},
+	} {
+		pg := database(t, `create table outbox (id int, `+c.column+` `+c.typ+`)`)
+		conn := control(t, pg) // its time zone is UTC
+		run(t, conn, `insert into outbox select n, now() - make_interval(hours => n) from generate_series(1, 2500) n`)
+		p := mustPrune(t, conn, agedTables(t, conn, c.columns, "public.outbox"), mustMark(t, conn), 2*time.Hour+time.Minute)
+		if ids := left(t, conn, "outbox"); ids != "1 2" || p.Rows != 2498 {
+			t.Errorf("%s %s: %d rows went, %s are left", c.column, c.typ, p.Rows, ids)
+		}
+	}
+	pg := database(t, `create table outbox (id int)`)
+	var found findings
+	if _, err := readAgedTables(t.Context(), control(t, pg), &Config{Postgres: Postgres{Tables: []string{"public.outbox"}}}); !errors.As(err, &found) || !strings.Contains(err.Error(), "outbox.columns.timestamp") {
+		t.Errorf("a table without: %v", err)
+	}
+}
+
+const partitionedTable = `
+create table outbox (id int, created_at timestamptz) partition by range (created_at);
+create table outbox_1 partition of outbox for values from ('2020-01-01') to ('2020-02-01');
+create table outbox_2 partition of outbox for values from ('2020-02-01') to ('2020-03-01');
+create table outbox_9 partition of outbox for values from ('2020-03-01') to ('2999-01-01');
+insert into outbox values (1, '2020-01-05'), (2, '2020-02-05'), (3, now() - interval '1 day'), (4, now())`
+
+func partitions(t *testing.T, conn *pgx.Conn) (names []string) {
+	t.Helper()
+	if err := conn.QueryRow(t.Context(), `select array_agg(relname::text order by 1) from pg_class where relname like 'outbox\__' and relkind = 'r'`).Scan(&names); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestOldPartitionsAreDroppedAsAWhole(t *testing.T) {
+	conn := control(t, database(t, partitionedTable))
+	p := mustPrune(t, conn, agedTables(t, conn, nil, "public.outbox"), mustMark(t, conn), time.Hour)
+	if got := partitions(t, conn); !slices.Equal(got, []string{"outbox_9"}) || !slices.Equal(p.Partitions, []string{"public.outbox_1", "public.outbox_2"}) || p.Rows != 1 {
+		t.Errorf("%v went, %d rows one by one, %v are left", p.Partitions, p.Rows, got)
+	}
+	if ids := left(t, conn, "outbox"); ids != "4" {
+		t.Errorf("%s are left", ids)
+	}
+}
+
+func TestPartitionWithAnUndeliveredRowStays(t *testing.T) {
+	conn := control(t, database(t, partitionedTable))
+	m := mustMark(t, conn)
+	run(t, conn, `insert into outbox values (5, '2020-02-07')`)
+	p := mustPrune(t, conn, agedTables(t, conn, nil, "public.outbox"), m, time.Hour)
+	if got := partitions(t, conn); !slices.Equal(got, []string{"outbox_2", "outbox_9"}) {
+		t.Errorf("%v went, %v are left", p.Partitions, got)
+	}
+	if ids := left(t, conn, "outbox"); ids != "4 5" {
+		t.Errorf("%s are left", ids)
+	}
+}
+
+// A table with a default partition lets go of none without a lock that stops everybody.
+func TestDefaultPartitionLeavesRowsToGoOneByOne(t *testing.T) {
+	conn := control(t, database(t, partitionedTable+`; create table outbox_d partition of outbox default`))
+	p := mustPrune(t, conn, agedTables(t, conn, nil, "public.outbox"), mustMark(t, conn), time.Hour)
+	if ids := left(t, conn, "outbox"); ids != "4" || len(p.Partitions) > 0 || p.Rows != 3 {
+		t.Errorf("%v and %d rows went, %s are left", p.Partitions, p.Rows, ids)
+	}
+}
+
+// Somebody who reads a partition keeps it from being detached, and us from waiting: what was begun is ended the next time.
+func TestDetachThatIsCutOffIsEndedLater(t *testing.T) {
+	pg := database(t, partitionedTable)
+	conn, reader := control(t, pg), control(t, pg)
+	run(t, reader, `begin isolation level repeatable read`)
+	run(t, reader, `select count(*) from outbox`)
+	tables, m := agedTables(t, conn, nil, "public.outbox"), mustMark(t, conn)
+	if _, err := prune(t.Context(), conn, tables, m, time.Hour); err == nil || !strings.Contains(err.Error(), "lock timeout") {
+		t.Fatalf("beside a reader: %v", err)
+	}
+	run(t, reader, `commit`)
+	mustPrune(t, conn, tables, m, time.Hour)
+	if got := partitions(t, conn); !slices.Equal(got, []string{"outbox_9"}) {
+		t.Errorf("%v are left", got)
+	}
+}
+
+func TestMarkOfAnotherServerIsRefused(t *testing.T) {
+	conn := control(t, database(t, `create table outbox (id int, created_at timestamptz default now())`))
+	m := mustMark(t, conn)
+	m.server.started = "0"
+	if _, err := prune(t.Context(), conn, agedTables(t, conn, nil, "public.outbox"), m, 0); err == nil || !strings.Contains(err.Error(), "different servers") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/outrider-relay/outrider/cdc"
+	"github.com/outrider-relay/outrider/cmd/outrider/config"
+	"github.com/outrider-relay/outrider/sink"
+)
+
+func init() { commands = append(commands, pruneCommand) }
+
+func pruneCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Delete old rows of the outbox that are delivered",
+		Long: `Deletes the rows of the outbox tables that are older than --older-than and that the
+running relay has delivered: in small batches, or as whole partitions. A row that Kafka
+has not acked stays, whatever its age. It needs the right to delete from the tables, and
+to drop partitions their owner.
+
+Deleting never loses an event, for the relay reads the log and not the table; rows are
+kept for replay and repair. outbox.retention does the same in the relay, all the time.`,
+		Example: `  outrider prune -c outrider.yaml --older-than 168h`,
+		Args:    cobra.NoArgs,
+	}
+	addFlags(cmd.Flags(), relayFlags)
+	age := cmd.Flags().Duration("older-than", 0, "the `AGE` from which on rows go, by their created_at (or outbox.columns.timestamp), e.g. 168h")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	if err := cmd.MarkFlagRequired("older-than"); err != nil {
+		panic(err)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		settings, err := loadSettings(cmd)
+		if err != nil {
+			return err
+		}
+		return prune(cmd.Context(), settings, *age, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// prune deletes, and tells what went even where something stays.
+func prune(ctx context.Context, settings *config.Settings, age time.Duration, asJSON bool, out io.Writer) error {
+	if age < 0 {
+		return &failure{code: exitSettings, err: fmt.Errorf("--older-than %s: an age is not negative", age)}
+	}
+	cfg := relayConfig(settings, sink.Config{}, zerolog.Nop())
+	pruned, err := cdc.Prune(ctx, &cfg, age)
+	if err != nil {
+		err = &failure{code: exitUndone, err: err}
+	}
+	var printed error
+	if asJSON {
+		printed = json.NewEncoder(out).Encode(pruned)
+	} else {
+		_, printed = fmt.Fprintf(out, "%d rows deleted, %d partitions dropped\n", pruned.Rows, len(pruned.Partitions))
+	}
+	if err == nil {
+		err = printed
+	}
+	return err
+}
