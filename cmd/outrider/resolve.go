@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,10 +34,14 @@ func resolveCommand() *cobra.Command {
 the flags below it writes that decision into the relay's row in outrider.checkpoint,
 bound to this verdict, with your name and the time. The blocked relay takes it
 within seconds, once, and goes on.`,
+		Example: `  outrider resolve -c outrider.yaml
+  outrider resolve -c outrider.yaml --accept-loss
+  outrider resolve -c outrider.yaml --skip 1:0/1A2B3C8:0`,
 		Args: cobra.NoArgs,
 	}
 	addFlags(cmd.Flags(), relayFlags)
 	flags := cmd.Flags()
+	asJSON := flags.Bool("json", false, "print the verdict, and the decision about it, as JSON")
 	flags.Bool("accept-loss", false, "go on behind what can no longer be relayed, or was lost")
 	flags.Bool("accept-repeats", false, "publish again what may have been published already")
 	flags.Bool("accept-new-cluster", false, "go on with another database or Kafka cluster")
@@ -53,7 +58,11 @@ within seconds, once, and goes on.`,
 		if err != nil {
 			return err
 		}
-		return resolve(cmd.Context(), settings, decision, cmd.OutOrStdout())
+		show := showVerdict
+		if *asJSON {
+			show = encodeVerdict
+		}
+		return resolve(cmd.Context(), settings, decision, show, cmd.OutOrStdout())
 	}
 	return cmd
 }
@@ -83,7 +92,7 @@ func decisionOf(flags *pflag.FlagSet) (*checkpoint.Decision, error) {
 }
 
 // resolve shows the verdict, or writes a decision about it.
-func resolve(ctx context.Context, settings *config.Settings, decision *checkpoint.Decision, out io.Writer) error {
+func resolve(ctx context.Context, settings *config.Settings, decision *checkpoint.Decision, show shower, out io.Writer) error {
 	cfg := relayConfig(settings, sink.Config{}, zerolog.Nop())
 	conn, err := cdc.Connect(ctx, &cfg.Postgres)
 	if err != nil {
@@ -102,9 +111,26 @@ func resolve(ctx context.Context, settings *config.Settings, decision *checkpoin
 		return &failure{code: exitPostgres, err: err}
 	}
 	if decision == nil {
-		return showVerdict(out, settings.Name, verdict, taken)
+		return show(out, settings.Name, verdict, taken)
 	}
-	return decide(ctx, conn, settings.Name, verdict, decision, out)
+	if err := decide(ctx, conn, settings.Name, verdict, decision); err != nil {
+		return err
+	}
+	return show(out, settings.Name, verdict, decision)
+}
+
+// shower shows how it stands with a relay: its verdict, or nil, and the decision that it has not taken yet, or nil.
+type shower func(io.Writer, string, *checkpoint.Verdict, *checkpoint.Decision) error
+
+func encodeVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(struct {
+		Name     string               `json:"name"`
+		Verdict  *checkpoint.Verdict  `json:"verdict"`
+		Decision *checkpoint.Decision `json:"decision"`
+	}{name, v, d})
 }
 
 func showVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
@@ -125,7 +151,7 @@ func showVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoin
 }
 
 // decide binds the decision to the verdict and writes it.
-func decide(ctx context.Context, conn *pgx.Conn, name string, v *checkpoint.Verdict, d *checkpoint.Decision, out io.Writer) error {
+func decide(ctx context.Context, conn *pgx.Conn, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
 	if v == nil {
 		return &failure{code: exitSettings, err: fmt.Errorf("relay %s is not blocked: there is nothing to decide", name)}
 	}
@@ -139,8 +165,7 @@ func decide(ctx context.Context, conn *pgx.Conn, name string, v *checkpoint.Verd
 		}
 		return &failure{code: exitPostgres, err: err}
 	}
-	_, err := fmt.Fprintf(out, "decided: %s. The blocked relay takes it within seconds\n", d.Action)
-	return err
+	return nil
 }
 
 // whoami names the person at the keyboard as well as the system knows.
