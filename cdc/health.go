@@ -59,8 +59,10 @@ func (r *Relay) Status() Status {
 		Received: p.received.String(), Acked: p.acked.String(), Stored: p.stored.String(), Confirmed: p.confirmed.String(),
 		Server: server.String(),
 	}
-	st.Postgres.LagBytes = int64(server - min(server, p.acked))
-	st.LagSeconds = r.lag.age(now, p.acked).Seconds()
+	if st.State != Standby { // which has nothing to ack: how far behind the other relay is, only that one knows
+		st.Postgres.LagBytes = int64(server - min(server, p.acked))
+		st.LagSeconds = r.lag.age(now, p.acked).Seconds()
+	}
 	if st.InFlight.Records > 0 {
 		st.InFlight.OldestSeconds = st.LagSeconds
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/outrider-relay/outrider/checkpoint"
 )
@@ -46,6 +47,21 @@ func TestStatusHoldsTheVerdictWhileItBlocks(t *testing.T) {
 		r.setState(Relaying, "")
 		if v := r.Status().Verdict; v != nil {
 			t.Errorf("a relay that relays has the verdict %+v", v)
+		}
+	})
+}
+
+func TestStandbyHasNoLagOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		r.setServer(facts{}, 1<<30)
+		time.Sleep(time.Hour)
+		if st := r.Status(); st.LagSeconds != 3600 || st.Postgres.LagBytes != 1<<30 {
+			t.Errorf("one that starts: %f s, %d bytes", st.LagSeconds, st.Postgres.LagBytes)
+		}
+		r.setState(Standby, "")
+		if st := r.Status(); st.LagSeconds != 0 || st.Postgres.LagBytes != 0 {
+			t.Errorf("%f s, %d bytes", st.LagSeconds, st.Postgres.LagBytes)
 		}
 	})
 }

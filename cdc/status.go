@@ -30,7 +30,7 @@ type Status struct {
 
 	Postgres PostgresStatus `json:"postgres"`
 	LSN      LSNStatus      `json:"lsn"`
-	// LagSeconds is the age of the oldest commit not yet acked; 0 when drained.
+	// LagSeconds is the age of the oldest commit not yet acked; 0 when drained, and on standby.
 	LagSeconds float64              `json:"lag_seconds"`
 	InFlight   InFlightStatus       `json:"in_flight"`
 	Records    RecordsStatus        `json:"records"`
@@ -58,7 +58,7 @@ type PostgresStatus struct {
 	// gives the slot up, absent where nothing limits it.
 	RetainedBytes int64  `json:"retained_bytes"`
 	SafeBytes     *int64 `json:"safe_bytes,omitempty"`
-	// LagBytes is the WAL between what is acked and the server's end.
+	// LagBytes is the WAL between what is acked and the server's end; 0 on standby.
 	LagBytes int64 `json:"lag_bytes"`
 }
 

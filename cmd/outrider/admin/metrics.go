@@ -34,6 +34,7 @@ var (
 	retainedDesc      = desc("slot_retained_bytes", "WAL that the slot holds back.")
 	safeDesc          = desc("slot_safe_bytes", "WAL that may still be written before the server gives the slot up; absent when unlimited.")
 	activeDesc        = desc("slot_active", "1 while a connection streams from the slot.")
+	walStatusDesc     = desc("slot_wal_status", "1 for the slot's present wal_status, 0 for the others; unreserved is lost at the next checkpoint of Postgres.", "status")
 	recordsDesc       = desc("in_flight_records", "Records appended and not yet acked.")
 	bytesDesc         = desc("in_flight_bytes", "Bytes of records appended and not yet acked.")
 	oldestUnackedDesc = desc("oldest_unacked_seconds", "Time since the oldest unacked event was committed; 0 when there is none.")
@@ -42,13 +43,17 @@ var (
 // states are all that a relay can be in; each has a series, so that an alert on one that never was is no error.
 var states = []cdc.State{cdc.Starting, cdc.Standby, cdc.Relaying, cdc.Degraded, cdc.Halted, cdc.Draining}
 
-// statusCollector gives a relay's status as metrics. What is not known yet is left out: a zero would look like a fact.
+// walStatuses are those of pg_replication_slots.
+var walStatuses = []string{"reserved", "extended", "unreserved", "lost"}
+
+// statusCollector gives a relay's status as metrics. What is not known is left out: a zero would look like a fact, and a
+// standby, which reads nothing and looks at the slot's owner alone, would seem to fall behind for ever.
 type statusCollector struct{ relay Relay }
 
 func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		stateDesc, sessionsDesc, skippedDesc, ignoredDesc, lagBytesDesc, lagSecondsDesc, lsnDesc,
-		retainedDesc, safeDesc, activeDesc, recordsDesc, bytesDesc, oldestUnackedDesc,
+		retainedDesc, safeDesc, activeDesc, walStatusDesc, recordsDesc, bytesDesc, oldestUnackedDesc,
 	} {
 		ch <- d
 	}
@@ -74,7 +79,10 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		counter(ignoredDesc, n, kind)
 	}
-	gauge(lagSecondsDesc, st.LagSeconds)
+	leads := st.State != cdc.Standby // which knows nothing of the lag
+	if leads {
+		gauge(lagSecondsDesc, st.LagSeconds)
+	}
 	gauge(recordsDesc, float64(st.InFlight.Records))
 	gauge(bytesDesc, float64(st.InFlight.Bytes))
 	gauge(oldestUnackedDesc, st.InFlight.OldestSeconds)
@@ -84,7 +92,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		if lsn, err := pglogrepl.ParseLSN(text); err == nil && lsn > 0 {
 			gauge(lsnDesc, float64(lsn), kind)
-			if kind == "server" {
+			if kind == "server" && leads {
 				gauge(lagBytesDesc, float64(st.Postgres.LagBytes))
 			}
 		}
@@ -92,6 +100,9 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	if st.Postgres.SlotStatus != "" {
 		gauge(retainedDesc, float64(st.Postgres.RetainedBytes))
 		gauge(activeDesc, one(st.Postgres.SlotActive))
+		for _, s := range walStatuses {
+			gauge(walStatusDesc, one(s == st.Postgres.SlotStatus), s)
+		}
 		if st.Postgres.SafeBytes != nil {
 			gauge(safeDesc, float64(*st.Postgres.SafeBytes))
 		}

@@ -271,6 +271,12 @@ outrider_slot_retained_bytes 400
 # HELP outrider_slot_safe_bytes WAL that may still be written before the server gives the slot up; absent when unlimited.
 # TYPE outrider_slot_safe_bytes gauge
 outrider_slot_safe_bytes 500
+# HELP outrider_slot_wal_status 1 for the slot's present wal_status, 0 for the others; unreserved is lost at the next checkpoint of Postgres.
+# TYPE outrider_slot_wal_status gauge
+outrider_slot_wal_status{status="extended"} 0
+outrider_slot_wal_status{status="lost"} 0
+outrider_slot_wal_status{status="reserved"} 1
+outrider_slot_wal_status{status="unreserved"} 0
 # HELP outrider_state 1 for the present state, 0 for the others.
 # TYPE outrider_state gauge
 outrider_state{state="blocked"} 0
@@ -293,6 +299,12 @@ func TestWhatIsUnknownIsNoMetric(t *testing.T) {
 	for _, name := range []string{"outrider_lsn", "outrider_lag_bytes", "outrider_slot_retained_bytes", "outrider_slot_safe_bytes", "outrider_slot_active"} {
 		if n := testutil.CollectAndCount(statusCollector{r}, name); n != 0 {
 			t.Errorf("%s is there before anything is known", name)
+		}
+	}
+	r.status.State, r.status.LSN.Server = cdc.Standby, "1/11"
+	for _, name := range []string{"outrider_lag_seconds", "outrider_lag_bytes"} {
+		if n := testutil.CollectAndCount(statusCollector{r}, name); n != 0 {
+			t.Errorf("a standby tells %s, which only the other relay knows", name)
 		}
 	}
 }
