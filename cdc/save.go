@@ -18,6 +18,8 @@ const (
 	idleAdvance = 1 << 20
 	// queryTimeout ends a session whose database does not answer.
 	queryTimeout = 60 * time.Second
+	// endGrace is what a statement has left when its session ends.
+	endGrace = time.Second
 )
 
 // save owns the control connection from the claim of the checkpoint row on: what is delivered is stored first, and only
@@ -62,7 +64,8 @@ func (s *session) save(ctx context.Context) error {
 	}
 }
 
-// ask uses the control connection, one caller at a time and in bounded time.
+// ask uses the control connection, one caller at a time and in bounded time. A statement that is under way when its session
+// ends may still finish: pgx closes the connection of one that is cancelled, and the last save and the verdict need it.
 func (s *session) ask(ctx context.Context, f func(context.Context) error) error {
 	select {
 	case s.storing <- struct{}{}:
@@ -70,9 +73,10 @@ func (s *session) ask(ctx context.Context, f func(context.Context) error) error 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
-	return f(ctx)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(endGrace, cancel) })()
+	return f(asking)
 }
 
 // safe is what is delivered: the end of the longest fully acked prefix.

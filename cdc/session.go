@@ -316,7 +316,7 @@ func (s *session) begin(row checkpoint.Row) {
 	s.tracker.Mark(0, row.LSN)
 	s.tracker.Stored(row.LSN)
 	s.stored.Store(uint64(row.LSN))
-	s.confirmed.Store(uint64(row.LSN))
+	s.confirmed.Store(uint64(min(row.LSN, s.facts.slot.Confirmed))) // where a person moved the start, that is not stored yet
 	s.decoder = decoder.Decoder{TimelineOf: s.timelines.owner, Prefixes: s.cfg.Postgres.Prefixes, Describe: s.describe}
 }
 

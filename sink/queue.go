@@ -30,6 +30,8 @@ type queue struct {
 	proven bool
 	// ready is set once the partition is registered, where that is asked for: before, nothing may be sent.
 	ready bool
+	// fresh is set when this session has registered the partition, until its first ack.
+	fresh bool
 	// note is where a restart may begin to scan once everything up to its number is stored.
 	note *note
 	// rewind is set by an answer that was no ack, and cleared when nothing is in flight.

@@ -141,7 +141,7 @@ func (f *fence) register(ctx context.Context) error {
 			continue
 		}
 		f.registered[place{q.topic.name, q.partition}] = &scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1}
-		q.ready = true
+		q.ready, q.fresh = true, true
 		if q.leader != nil {
 			q.leader.wakeUp()
 		}
@@ -216,9 +216,15 @@ func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
 }
 
 // annotate notes, at an ack, from where a restart would have to scan the partition. While the tail is not empty, events
-// above the checkpoint may lie anywhere in the log. Kafka.mu is held.
+// above the checkpoint may lie anywhere in the log. Nothing of ours lies below the first batch of a fresh partition: from its
+// ack on it is known to be ours, however far the checkpoint lags. Kafka.mu is held.
 func (k *Kafka) annotate(q *queue, offset int64) {
-	if k.fence != nil && k.tail == nil && q.note == nil {
+	switch {
+	case k.fence == nil:
+	case q.fresh:
+		q.fresh = false
+		k.fence.notes[place{q.topic.name, q.partition}] = offset
+	case k.tail == nil && q.note == nil:
 		q.note = &note{k.next, offset}
 	}
 }

@@ -146,3 +146,34 @@ func TestNotesAreWrittenTogether(t *testing.T) {
 		t.Errorf("the next session: %v", err)
 	}
 }
+
+// However far the checkpoint lags, the first batch of a partition that this session has registered is known to be ours.
+func TestFirstBatchOfAFreshPartitionIsOwnedAtOnce(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	q.ready, q.proven, q.fresh = true, true, true
+	s.follow(q, l)
+	for range 2 {
+		s.batch("a", 0, 5, 10)
+	}
+	for i, p := range s.gatherAll(l) {
+		s.answer(l, p, 0)
+		if at, noted := s.fence.notes[place{"a", 0}]; !noted || at != 0 {
+			t.Errorf("after the ack of batch %d a restart begins at %d (%v)", i, at, noted)
+		}
+	}
+}
+
+// A broker may say that it has a batch without saying where.
+func TestDuplicateWithoutAnOffsetNotesNothing(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	q.ready, q.proven = true, true
+	s.follow(q, l)
+	s.batch("a", 0, 5, 10)
+	p := s.gatherAll(l)[0]
+	l.answered([]parcel{p}, &produce.Response{Topics: []produce.ResponseTopic{{Topic: "a", Partitions: []produce.ResponsePartition{{ErrorCode: 46, BaseOffset: -1}}}}}, nil)
+	if q.note != nil || !q.empty() {
+		t.Errorf("noted %+v", q.note)
+	}
+}

@@ -71,12 +71,14 @@ func (k *Kafka) letGo(q *queue) {
 			q.batches = q.batches[1:]
 			continue
 		}
-		if b.offset >= 0 && b.offset <= q.lastOffset {
-			k.failLocked(k.shrunk(q, b.offset))
-			return
+		if b.offset >= 0 { // a broker that says "duplicate" may not say where
+			if b.offset <= q.lastOffset {
+				k.failLocked(k.shrunk(q, b.offset))
+				return
+			}
+			q.lastOffset = b.offset
+			k.annotate(q, b.offset)
 		}
-		q.lastOffset = b.offset
-		k.annotate(q, b.offset)
 		q.batches[0] = nil
 		q.batches = q.batches[1:]
 		k.cfg.Stats.acked(q.topic.name, b.count(), b.wire.Len(), b.oldest)
