@@ -42,7 +42,7 @@ func NewStats() *Stats {
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Name: "outrider_" + name, Help: help}
 	}
-	return &Stats{
+	s := &Stats{
 		HeadersDropped: prometheus.NewCounter(opts("headers_dropped_total", "Headers of rows that were dropped because their names begin with outrider-.")),
 		poison:         prometheus.NewCounterVec(opts("poison_total", "Events that could not be routed, encoded or accepted, by the policy they met."), []string{"policy"}),
 		requests:       prometheus.NewCounterVec(opts("produce_requests_total", "Produce requests sent, by broker id."), []string{"broker"}),
@@ -59,6 +59,11 @@ func NewStats() *Stats {
 		}),
 		topics: make(map[string]TopicCount),
 	}
+	// An alert on an increase sees the first event only where there was a zero before it.
+	for _, policy := range []Policy{Stop, Skip, DeadLetter} {
+		s.poison.WithLabelValues(string(policy))
+	}
+	return s
 }
 
 // acked counts one batch; oldest is the commit time of its first event.
