@@ -46,8 +46,7 @@ var states = []cdc.State{cdc.Starting, cdc.Standby, cdc.Relaying, cdc.Degraded, 
 // walStatuses are those of pg_replication_slots.
 var walStatuses = []string{"reserved", "extended", "unreserved", "lost"}
 
-// statusCollector gives a relay's status as metrics. What is not known is left out: a zero would look like a fact, and a
-// standby, which reads nothing and looks at the slot's owner alone, would seem to fall behind for ever.
+// statusCollector gives a relay's status as metrics. What is not known yet is left out: a zero would look like a fact.
 type statusCollector struct{ relay Relay }
 
 func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
@@ -97,7 +96,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	if st.Postgres.SlotStatus != "" {
+	if st.State != cdc.Standby && st.Postgres.SlotStatus != "" { // it saw the slot when it began to stand by, and only its owner since
 		gauge(retainedDesc, float64(st.Postgres.RetainedBytes))
 		gauge(activeDesc, one(st.Postgres.SlotActive))
 		for _, s := range walStatuses {

@@ -309,6 +309,15 @@ func TestWhatIsUnknownIsNoMetric(t *testing.T) {
 	}
 }
 
+func TestStandbyTellsNothingOfTheSlot(t *testing.T) {
+	r := &relay{status: cdc.Status{State: cdc.Standby, Postgres: cdc.PostgresStatus{SlotStatus: "reserved", SlotActive: true, RetainedBytes: 1}}}
+	for _, name := range []string{"outrider_slot_retained_bytes", "outrider_slot_active", "outrider_slot_wal_status"} {
+		if n := testutil.CollectAndCount(statusCollector{r}, name); n != 0 {
+			t.Errorf("%s is there, as it was long ago", name)
+		}
+	}
+}
+
 func TestMetricsEndpointShowsBuildProcessAndOthers(t *testing.T) {
 	other := prometheus.NewCounter(prometheus.CounterOpts{Name: "outrider_other_total", Help: "Other."})
 	r := &relay{}
