@@ -27,6 +27,10 @@ func rootCommand() *cobra.Command {
 write-ahead log, through a logical replication slot, and puts them on Kafka: in
 commit order per key, none lost.
 
+In the order in which they are needed: init makes what is missing, check finds what is
+wrong, run relays, status shows, resolve decides what only a person can, prune deletes
+old rows. "outrider completion bash" (zsh, fish, powershell) prints completion for a shell.
+
 Settings come from flags, then OUTRIDER_... variables, then the file, then
 defaults. A name, a database and a broker are enough:
 

@@ -38,7 +38,7 @@ kept for replay and repair. outbox.retention does the same in the relay, all the
 		panic(err)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		settings, err := loadSettings(cmd)
+		settings, err := loadSettings(cmd, kafkaBrokers)
 		if err != nil {
 			return err
 		}

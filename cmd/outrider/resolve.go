@@ -50,7 +50,7 @@ within seconds, once, and goes on.`,
 	flags.String("dead-letter", "", "send the event at `POSITION` to outbox.dead_letter.topic")
 	cmd.MarkFlagsMutuallyExclusive("accept-loss", "accept-repeats", "accept-new-cluster", "restart-at", "skip", "dead-letter")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		settings, err := loadSettings(cmd)
+		settings, err := loadSettings(cmd, kafkaBrokers)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,8 @@ func runCommand() *cobra.Command {
 (for at most timeouts.drain) and exits 0. A second signal stops at once.
 
 A relay that finds its slot in use by another of the same name stands by.`,
+		Example: `  outrider run -c outrider.yaml
+  OUTRIDER_POSTGRES_URL=postgres://relay@localhost/shop outrider run --name orders --kafka localhost:9092`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := loadSettings(cmd)

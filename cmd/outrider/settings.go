@@ -32,6 +32,12 @@ var relayFlags = []settingFlag{
 
 const configFlag = "config"
 
+// Settings that some commands can do without.
+const (
+	kafkaBrokers = "kafka.brokers"
+	postgresURL  = "postgres.url"
+)
+
 func addCommonFlags(root *cobra.Command) {
 	root.PersistentFlags().StringP(configFlag, "c", "", "settings `FILE` (default "+config.DefaultFile+" if it exists)")
 	addFlags(root.PersistentFlags(), commonFlags)
@@ -43,13 +49,14 @@ func addFlags(to *pflag.FlagSet, flags []settingFlag) {
 	}
 }
 
-// loadSettings gathers the settings of a command that has the common flags and perhaps those of a relay.
-func loadSettings(cmd *cobra.Command) (*config.Settings, error) {
+// loadSettings gathers the settings of a command that has the common flags and perhaps those of a relay. Required ones that it
+// can do without are named in spare.
+func loadSettings(cmd *cobra.Command, spare ...string) (*config.Settings, error) {
 	file, err := cmd.Flags().GetString(configFlag)
 	if err != nil {
 		return nil, err
 	}
-	sources := config.Sources{File: file, Environ: os.Environ()}
+	sources := config.Sources{File: file, Environ: os.Environ(), Spare: spare}
 	for _, f := range append(commonFlags, relayFlags...) {
 		if given := cmd.Flags().Lookup(f.name); given != nil && given.Changed {
 			sources.Flags = append(sources.Flags, config.Flag{Name: f.name, Path: f.path, Value: given.Value.String()})

@@ -35,7 +35,7 @@ It asks the relay's endpoint (http.listen, or --url), or with --offline the data
 alone: checkpoint, slot, and the verdict that stands or that a start would come to.`,
 		Example: `  outrider status -c outrider.yaml
   outrider status --url http://relay-0:9187 --watch
-  outrider status --name orders --postgres postgres://relay@localhost/shop --kafka localhost:9092 --offline --json`,
+  outrider status --name orders --postgres postgres://relay@localhost/shop --offline --json`,
 		Args: cobra.NoArgs,
 	}
 	addFlags(cmd.Flags(), relayFlags)
@@ -57,7 +57,11 @@ alone: checkpoint, slot, and the verdict that stands or that a start would come 
 
 // source is whom to ask. An endpoint that is named needs no settings; those that can be read say its token.
 func (o *statusOptions) source(cmd *cobra.Command) (func(context.Context) (*cdc.Status, error), error) {
-	settings, err := loadSettings(cmd)
+	spare := []string{kafkaBrokers}
+	if !o.offline {
+		spare = append(spare, postgresURL)
+	}
+	settings, err := loadSettings(cmd, spare...)
 	if err != nil {
 		if o.url == "" {
 			return nil, err
@@ -103,7 +107,7 @@ func (o *statusOptions) show(ctx context.Context, ask func(context.Context) (*cd
 			return err
 		}
 		if o.watch && !o.asJSON && isatty.IsTerminal(os.Stdout.Fd()) {
-			fmt.Fprint(out, clearScreen)
+			_, _ = io.WriteString(out, clearScreen) // what follows says whether out can be written
 		}
 		switch {
 		case err != nil:

@@ -79,7 +79,9 @@ func (l *loader) checkNames() {
 func (l *loader) checkPostgres() {
 	pg := &l.settings.Postgres
 	if pg.URL == "" && l.environ["PGHOST"] == "" && l.environ["PGSERVICE"] == "" {
-		l.wrong("postgres.url", "required, e.g. postgres://relay@localhost:5432/shop")
+		if !slices.Contains(l.spare, "postgres.url") {
+			l.wrong("postgres.url", "required, e.g. postgres://relay@localhost:5432/shop")
+		}
 		return
 	}
 	cfg, err := pgconn.ParseConfig(string(pg.URL))
@@ -121,7 +123,7 @@ func isLoopback(host string) bool {
 
 func (l *loader) checkKafka() {
 	k := &l.settings.Kafka
-	if len(k.Brokers) == 0 {
+	if len(k.Brokers) == 0 && !slices.Contains(l.spare, "kafka.brokers") {
 		l.wrong("kafka.brokers", "required, e.g. [localhost:9092]")
 	}
 	for _, broker := range k.Brokers {

@@ -18,6 +18,7 @@ type Sources struct {
 	File    string   // empty: DefaultFile if it exists
 	Environ []string // as os.Environ gives it
 	Flags   []Flag   // those that were given
+	Spare   []string // required settings that the command can do without
 }
 
 // Flag is a setting given on the command line.
@@ -27,6 +28,7 @@ type Flag struct{ Name, Path, Value string }
 func (s Sources) Load() (*Settings, error) {
 	settings := defaults()
 	l := newLoader(settings, s.Environ)
+	l.spare = s.Spare
 	if !l.readFile(s.File) {
 		// A file that cannot be parsed makes every later complaint about what is missing a false one.
 		return nil, l.problems
@@ -54,6 +56,7 @@ type loader struct {
 	paths    []string // of keys, in the order of the file
 	origins  map[string]origin
 	environ  map[string]string
+	spare    []string        // as in Sources
 	broken   map[string]bool // settings whose value could not be read, which further checks are spared
 	problems Problems
 }

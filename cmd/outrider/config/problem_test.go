@@ -226,3 +226,13 @@ func TestDistanceIsLevenshteins(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandDoesWithoutWhatItSpares(t *testing.T) {
+	s, err := Sources{Environ: []string{"OUTRIDER_NAME=orders"}, Spare: []string{"postgres.url", "kafka.brokers"}}.Load()
+	if err != nil || s.Postgres.Slot != "outrider_orders" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := (Sources{Environ: []string{"OUTRIDER_KAFKA_BROKERS=nowhere"}, Spare: []string{"postgres.url", "kafka.brokers", "name"}}).Load(); err == nil || !strings.Contains(err.Error(), "kafka.brokers") || !strings.Contains(err.Error(), "name: required") {
+		t.Errorf("what is wrong, or cannot be spared: %v", err)
+	}
+}

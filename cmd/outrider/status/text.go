@@ -17,7 +17,9 @@ import (
 func Print(w io.Writer, st *cdc.Status) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) // into memory
+	}
 	state := string(st.State)
 	if !st.Since.IsZero() && st.State != cdc.Stopped {
 		state += ", since " + st.Since.UTC().Format(time.RFC3339)
@@ -34,7 +36,9 @@ func Print(w io.Writer, st *cdc.Status) error {
 	if slot := slotLine(st); slot != "" {
 		line("slot", "%s", slot)
 	}
-	line("LSNs", "%s", lsns(&st.LSN))
+	if at := lsns(&st.LSN); at != "" {
+		line("LSNs", "%s", at)
+	}
 	if st.Version != "" { // else only the database was asked
 		line("records", "%d relayed, %d skipped as repeats, %d poison; %d in flight (%s)",
 			st.Records.Relayed, st.Records.SkippedDuplicates, st.Records.Poison, st.InFlight.Records, bytes(st.InFlight.Bytes))
@@ -54,6 +58,9 @@ func Print(w io.Writer, st *cdc.Status) error {
 }
 
 func behind(st *cdc.Status) string {
+	if st.Postgres.LagBytes == 0 && st.LagSeconds == 0 {
+		return "nothing"
+	}
 	text := bytes(st.Postgres.LagBytes) + " of WAL"
 	if st.Version == "" {
 		return text + " between the checkpoint and the server's end"
