@@ -13,6 +13,6 @@ func failpoint(name string) { points.Hit(name) }
 // What happens every few seconds or hours happens several times in a test's session, and what is said after half a minute
 // is said while a test looks.
 func init() {
-	notesInterval, renewInterval = 150*time.Millisecond, 250*time.Millisecond
+	notesInterval, renewInterval = 150*time.Millisecond, points.Every(250*time.Millisecond)
 	markerPatience = time.Second
 }

@@ -31,14 +31,14 @@ func newFreezer(t *testing.T, kafka *harness.Kafka, config string) *freezer {
 }
 
 // victim starts a relay that is frozen at a hit of a failpoint, "name:hit". Its way to Postgres can be cut off.
-func (f *freezer) victim(t *testing.T, at string) *harness.Relay {
+func (f *freezer) victim(t *testing.T, at string, env ...string) *harness.Relay {
 	t.Helper()
 	u, err := url.Parse(f.url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.Host = f.proxy.Addr()
-	return f.run(t, u.String(), failpoint.Freeze+"="+at)
+	return f.run(t, u.String(), append(env, failpoint.Freeze+"="+at)...)
 }
 
 // heir starts a relay that nobody cuts off.

@@ -44,7 +44,7 @@ func bystander(t *testing.T, kafka *harness.Kafka, name string) *harness.KafkaNo
 func TestStartWaitsForAMarkerThatComesLate(t *testing.T) {
 	t.Run("the partition has no leader when the transaction ends", func(t *testing.T) {
 		l := newLate(t)
-		heir := l.heir(t)
+		heir := l.heir(t, failpoint.Freeze+"=scan finished:1")
 		heir.AwaitState(t, cdc.Standby, patience)
 		l.node.Kill()
 		start := restart(t, l.node)
@@ -53,7 +53,7 @@ func TestStartWaitsForAMarkerThatComesLate(t *testing.T) {
 	})
 	t.Run("the leader dies when the transaction is to end", func(t *testing.T) {
 		l := newLate(t)
-		heir := l.heir(t, failpoint.Freeze+"=partitions in transaction:1")
+		heir := l.heir(t, failpoint.Freeze+"=partitions in transaction:1,scan finished:1")
 		heir.AwaitState(t, cdc.Standby, patience)
 		l.isolate(t)
 		heir.AwaitFrozen(t, patience)
@@ -63,6 +63,9 @@ func TestStartWaitsForAMarkerThatComesLate(t *testing.T) {
 		l.settle(t, heir, start)
 	})
 }
+
+// noRenewal keeps a relay from renewing its hold on Kafka, where it would be told that it is fenced.
+const noRenewal = failpoint.Renewal + "=1h"
 
 // late is a topic on one node, and a relay frozen with a batch for it in its hand that only Kafka can keep it from sending.
 type late struct {
@@ -75,7 +78,7 @@ func newLate(t *testing.T) *late {
 	t.Helper()
 	kafka := threeBrokers(t)
 	l := &late{freezer: newFreezer(t, kafka, unsaved)}
-	l.old = l.victim(t, "request sealed:3")
+	l.old = l.victim(t, "request sealed:3", noRenewal)
 	l.old.AwaitState(t, cdc.Relaying, patience)
 	l.node = bystander(t, kafka, l.name)
 	l.kind, l.destination = l.aggregate("late"), l.topic("late")
@@ -84,7 +87,8 @@ func newLate(t *testing.T) *late {
 	return l
 }
 
-// settle sees the heir wait for its marker, then start, and the predecessor be refused.
+// settle sees the heir wait for its marker, and the predecessor be refused behind it. The heir is frozen by then: what it
+// sends fences as well.
 func (l *late) settle(t *testing.T, heir *harness.Relay, start func()) {
 	t.Helper()
 	partition := l.destination + "/0"
@@ -103,8 +107,11 @@ func (l *late) settle(t *testing.T, heir *harness.Relay, start func()) {
 		return err
 	})
 	start()
-	heir.AwaitState(t, cdc.Relaying, patience)
+	heir.AwaitFrozen(t, patience)
 	l.old.Signal(syscall.SIGCONT)
+	l.old.AwaitLog(t, "INVALID_PRODUCER_EPOCH", patience)
+	heir.Signal(syscall.SIGCONT)
+	heir.AwaitState(t, cdc.Relaying, patience)
 	l.old.AwaitState(t, cdc.Standby, patience)
 	l.awaitDelivered(t, harness.NoRepeats)
 }

@@ -5,6 +5,7 @@ package failpoint
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,18 +20,21 @@ const (
 	// Hold is for how long what has come there is held before the process ends, while all the rest of it goes on: what must
 	// not happen before that step then has the time to happen.
 	Hold = "FAILPOINT_HOLD"
-	// Freeze says where it is stopped as by SIGSTOP, in the way of Kill. It goes on there at a SIGCONT.
+	// Freeze says where it is stopped as by SIGSTOP, in the way of Kill; several places are separated by commas. It goes on
+	// there at a SIGCONT.
 	Freeze = "FAILPOINT_FREEZE"
+	// Renewal is the time between two renewals of the hold on Kafka, which are frequent in this build unless it is set.
+	Renewal = "FAILPOINT_RENEWAL"
 	// Hits names a file that gets the failpoint's name, in a line, at each hit.
 	Hits = "FAILPOINT_HITS"
 )
 
 var (
-	mu   sync.Mutex // guards hits, and gives those of the file the same order
-	hits = make(map[string]int)
-	plan = sync.OnceValues(readPlan)
-	halt = sync.OnceValues(readFreeze)
-	file = sync.OnceValues(openHits)
+	mu    sync.Mutex // guards hits, and gives those of the file the same order
+	hits  = make(map[string]int)
+	plan  = sync.OnceValues(readPlan)
+	halts = sync.OnceValues(readFreeze)
+	file  = sync.OnceValues(openHits)
 )
 
 // end is where the process ends, or is frozen.
@@ -41,7 +45,11 @@ type end struct {
 }
 
 func readPlan() (end, error) {
-	e, err := readEnd(Kill)
+	text := os.Getenv(Kill)
+	if text == "" {
+		return end{}, nil
+	}
+	e, err := readEnd(Kill, text)
 	if text := os.Getenv(Hold); err == nil && text != "" {
 		if e.hold, err = time.ParseDuration(text); err != nil {
 			return end{}, fmt.Errorf("%s: %w", Hold, err)
@@ -50,14 +58,22 @@ func readPlan() (end, error) {
 	return e, err
 }
 
-func readFreeze() (end, error) { return readEnd(Freeze) }
-
-// readEnd reads a name and a hit from a variable.
-func readEnd(variable string) (end, error) {
-	text := os.Getenv(variable)
-	if text == "" {
-		return end{}, nil
+func readFreeze() (places []end, err error) {
+	for text := range strings.SplitSeq(os.Getenv(Freeze), ",") {
+		if text == "" {
+			continue
+		}
+		e, err := readEnd(Freeze, text)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, e)
 	}
+	return places, nil
+}
+
+// readEnd reads a name and a hit.
+func readEnd(variable, text string) (end, error) {
 	name, count, _ := strings.Cut(text, ":")
 	hit, err := strconv.Atoi(count)
 	if err != nil || hit < 1 {
@@ -74,10 +90,19 @@ func openHits() (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 }
 
+// Every gives the time between two renewals: usual, unless Renewal says otherwise.
+func Every(usual time.Duration) time.Duration {
+	text := os.Getenv(Renewal)
+	if text == "" {
+		return usual
+	}
+	return must(time.ParseDuration(text))
+}
+
 // Hit tells that the process has come to the failpoint of that name. It does not return where the process is to end.
 func Hit(name string) {
-	planned, frozen, hit := must(plan()), must(halt()), count(name)
-	if name == frozen.name && hit == frozen.hit {
+	planned, places, hit := must(plan()), must(halts()), count(name)
+	if slices.Contains(places, end{name: name, hit: hit}) {
 		freeze()
 	}
 	if name != planned.name || hit != planned.hit {
