@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go and is missing: Java 17 and Maven (a real Apache Kafka), a C compiler (the race
-# detector). Where it may not install, it says what to. Arguments command=package name what is needed besides.
+# detector), Chromium (the status page). Where it may not install, it says what to. Arguments command=package name what is
+# needed besides.
 set -euo pipefail
 
 # A JVM of at least 17 runs every Kafka that the tests start.
@@ -10,10 +11,20 @@ java_is_new_enough() {
   [[ -n $version && $version -ge 17 ]]
 }
 
+# One of those that harness.StartBrowser looks for.
+has_browser() {
+  local name
+  for name in chromium-headless-shell chromium chromium-browser google-chrome-stable google-chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  return 1
+}
+
 missing=()
 java_is_new_enough || missing+=("openjdk-17-jre-headless")
 command -v mvn >/dev/null || missing+=("maven")
 command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("gcc" "libc6-dev")
+[[ ${BROWSERTEST:-} == skip ]] || has_browser || missing+=("chromium-headless-shell")
 for need in "$@"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
@@ -35,5 +46,9 @@ done
 # A Debian that no longer has Java 17 has a newer one.
 if [[ " ${missing[*]} " == *" openjdk-17-jre-headless "* ]] && ! apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
   missing=("${missing[@]/openjdk-17-jre-headless/default-jre-headless}")
+fi
+# Not every Debian has the one that comes without windows.
+if [[ " ${missing[*]} " == *" chromium-headless-shell "* ]] && ! apt-cache show chromium-headless-shell >/dev/null 2>&1; then
+  missing=("${missing[@]/chromium-headless-shell/chromium}")
 fi
 apt-get -q install -y --no-install-recommends "${missing[@]}"
