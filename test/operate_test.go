@@ -52,7 +52,7 @@ func TestEndpointsSayHowTheRelayIsDoing(t *testing.T) {
 	standby := s.start(t, kafka.Brokers(), "")
 	standby.AwaitState(t, cdc.Standby, 20*time.Second)
 	for relay, state := range map[*harness.Relay]string{leader: "relaying", standby: "standby"} {
-		for path, want := range map[string]string{"/readyz": state, "/healthz": "ok", "/": state} {
+		for path, want := range map[string]string{"/readyz": state, "/healthz": "ok", "/": `data-state="` + state + `"`} {
 			if body, code, err := relay.Get(path); err != nil || code != 200 || !strings.Contains(body, want) {
 				t.Errorf("%s of the one that is %s: %d %s %v", path, state, code, body, err)
 			}

@@ -149,7 +149,7 @@ func TestSkippedPoisonRowIsTheOnlyOneMissing(t *testing.T) {
 func checkSilent(t *testing.T, r *harness.Relay, secrets ...string) {
 	t.Helper()
 	said := map[string]string{"the log": r.Log()}
-	for _, path := range []string{"/", "/status", "/metrics", "/readyz", "/healthz"} {
+	for _, path := range []string{"/", "/status", "/history", "/metrics", "/readyz", "/healthz"} {
 		body, _, err := r.Get(path)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)

@@ -31,9 +31,9 @@ type Relay interface {
 type Server struct {
 	Relay   Relay
 	Metrics prometheus.Gatherer
-	// Token, when not nil, gives the token that the page and /status ask for. It is called at every request, so that a new one holds at once.
+	// Token, when not nil, gives the token that the page, /status and /history ask for. It is called at every request, so that a new one holds at once.
 	Token func() (string, error)
-	// Insecure opens the page and /status off loopback where there is no token.
+	// Insecure opens them off loopback where there is no token.
 	Insecure bool
 	// Log is told of requests that broke the server; those that were merely wrong are the client's to see.
 	Log zerolog.Logger
@@ -61,8 +61,9 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 
 // Run serves on l until ctx ends. It closes l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	h := &historian{relay: s.Relay, metrics: s.Metrics}
 	server := &http.Server{
-		Handler:           s.handler(isLoopback(l.Addr())),
+		Handler:           s.handler(isLoopback(l.Addr()), h),
 		ReadHeaderTimeout: requestTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      responseTimeout,
@@ -70,6 +71,11 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(s.Log, "", 0),
 	}
+	h.sample(time.Now()) // nobody who asks finds it empty
+	sampling, stopSampling := context.WithCancel(ctx)
+	sampled := make(chan struct{})
+	go func() { h.run(sampling); close(sampled) }()
+	defer func() { stopSampling(); <-sampled }()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {
@@ -98,13 +104,16 @@ func isLoopback(a net.Addr) bool {
 }
 
 // handler routes. Only GET, and with it HEAD, exists: any other method is answered with 405.
-func (s *Server) handler(loopback bool) http.Handler {
+func (s *Server) handler(loopback bool, h *historian) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{ErrorLog: log.New(s.Log, "", 0)}))
 	mux.Handle("GET /status", s.guard(loopback, s.status))
+	mux.Handle("GET /history", s.guard(loopback, h.serve))
 	mux.Handle("GET /{$}", s.guard(loopback, s.page))
+	mux.Handle("GET /page.css", s.guard(loopback, pageFile("text/css; charset=utf-8", pageCSS)))
+	mux.Handle("GET /page.js", s.guard(loopback, pageFile("text/javascript; charset=utf-8", pageJS)))
 	return mux
 }
 
@@ -126,11 +135,16 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	document(w, s.Relay.Status(), "  ") // people read it too
+}
+
+// document answers with v as JSON.
+func document(w http.ResponseWriter, v any, indent string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(s.Relay.Status()) // the client has gone
+	encoder.SetIndent("", indent)
+	_ = encoder.Encode(v) // the client has gone
 }
 
 func text(w http.ResponseWriter, code int, line string) {

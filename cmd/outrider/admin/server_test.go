@@ -116,7 +116,7 @@ func TestPageShowsStateAndLinksTheRest(t *testing.T) {
 	r := &relay{status: cdc.Status{Name: "orders", State: cdc.Halted, Reason: "<b>gap</b>"}}
 	base := serve(t, &Server{Relay: r}, "127.0.0.1:0")
 	code, body, _ := do(t, "GET", base+"/", nil)
-	for _, want := range []string{"orders: blocked", "&lt;b&gt;gap", `href="/status"`, `href="/metrics"`, `href="/readyz"`, `href="/healthz"`} {
+	for _, want := range []string{`data-state="blocked"`, "<title>orders: blocked</title>", "&lt;b&gt;gap", `href="status"`, `href="metrics"`, `href="readyz"`, `href="healthz"`} {
 		if code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%d, no %q in %s", code, want, body)
 		}
@@ -128,7 +128,7 @@ func TestPageShowsStateAndLinksTheRest(t *testing.T) {
 
 func TestNoMethodChangesAnything(t *testing.T) {
 	base := serve(t, &Server{Relay: &relay{}}, "127.0.0.1:0")
-	for _, path := range []string{"/", "/status", "/metrics", "/healthz", "/readyz"} {
+	for _, path := range []string{"/", "/page.css", "/page.js", "/status", "/history", "/metrics", "/healthz", "/readyz"} {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
 			if code, _, header := do(t, method, base+path, nil); code != 405 || !strings.Contains(header.Get("Allow"), "GET") {
 				t.Errorf("%s %s answers %d, allows %q", method, path, code, header.Get("Allow"))
@@ -150,7 +150,7 @@ func TestTokenIsAskedForWhereItMatters(t *testing.T) {
 		address string
 		server  Server
 		auth    func(*http.Request)
-		code    int // of the page and /status; the others are open always
+		code    int // of the page, its files, /status and /history; the others are open always
 	}{
 		{"loopback, no token", "127.0.0.1:0", Server{}, nil, 200},
 		{"everywhere, no token", "0.0.0.0:0", Server{}, nil, 403},
@@ -169,7 +169,10 @@ func TestTokenIsAskedForWhereItMatters(t *testing.T) {
 			s := c.server
 			s.Relay = &relay{ready: true}
 			base := serve(t, &s, c.address)
-			for path, want := range map[string]int{"/": c.code, "/status": c.code, "/metrics": 200, "/healthz": 200, "/readyz": 200} {
+			for path, want := range map[string]int{
+				"/": c.code, "/page.css": c.code, "/page.js": c.code, "/status": c.code, "/history": c.code,
+				"/metrics": 200, "/healthz": 200, "/readyz": 200,
+			} {
 				if code, body, _ := do(t, "GET", base+path, c.auth); code != want {
 					t.Errorf("%s answers %d %q, want %d", path, code, body, want)
 				}
