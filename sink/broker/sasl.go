@@ -20,8 +20,8 @@ import (
 // SASL is a mechanism with its credentials. It is kafka-go's, by a name that lets nobody above import kafka-go.
 type SASL = sasl.Mechanism
 
-// Mechanism is the SASL mechanism of that name: none (which is nil), plain, scram-sha-256 or scram-sha-512.
-// Errors never hold the password.
+// Mechanism is the SASL mechanism of that name that shows or proves a password: plain, scram-sha-256 or scram-sha-512; or none,
+// which is nil. Errors never hold the password.
 func Mechanism(name, username, password string) (SASL, error) {
 	var algorithm scram.Algorithm
 	switch name {
@@ -73,12 +73,23 @@ func (c *Conn) authenticate(ctx context.Context, config func() (SASL, error)) er
 		return err
 	}
 	session, response, err := mech.Start(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{c.addr, op, KindTimeout, err} // of whoever gives out the credentials
+	case err != nil:
 		return &Error{c.addr, op, KindSettings, err}
+	}
+	shown := "user name or password"
+	token, isToken := session.(*bearerExchange)
+	if isToken {
+		shown = "the token"
 	}
 	for done := false; !done; {
 		began := time.Now() // before the broker's own clock starts
-		answer, err := c.respond(op, response)
+		answer, err := c.respond(op, shown, response)
+		if isToken && err != nil {
+			err = token.explain(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -115,18 +126,18 @@ func (c *Conn) propose(op, mechanism string) error {
 	}
 }
 
-// respond sends the client's next token and returns the broker's.
-func (c *Conn) respond(op string, token []byte) (*saslauthenticate.Response, error) {
+// respond sends the client's next message and returns the broker's. shown is what the broker judges by them.
+func (c *Conn) respond(op, shown string, message []byte) (*saslauthenticate.Response, error) {
 	version, ok := c.versions[protocol.SaslAuthenticate]
 	if !ok {
 		return nil, &Error{c.addr, op, KindVersion, errors.New("the broker does not offer SaslAuthenticate, which SASL needs (Kafka 1.0)")}
 	}
-	msg, err := c.exchange(op, version, &saslauthenticate.Request{AuthBytes: token})
+	msg, err := c.exchange(op, version, &saslauthenticate.Request{AuthBytes: message})
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) && e.Kind == KindLost && isEOF(e.Err) {
 			// Brokers say why they refuse (KIP-152), so this may as well be one that is going down: not permanent.
-			e.Err = fmt.Errorf("the broker closed the connection without an answer (%w); are user name and password right?", e.Err)
+			e.Err = fmt.Errorf("the broker closed the connection without an answer (%w), perhaps because of %s", e.Err, shown)
 		}
 		return nil, err
 	}
@@ -135,7 +146,7 @@ func (c *Conn) respond(op string, token []byte) (*saslauthenticate.Response, err
 	case 0:
 		return answer, nil
 	case authenticationFailed:
-		return nil, &Error{c.addr, op, KindCredentials, fmt.Errorf("the broker refuses user name or password: %s", answer.ErrorMessage)}
+		return nil, &Error{c.addr, op, KindCredentials, fmt.Errorf("the broker refuses %s: %s", shown, answer.ErrorMessage)}
 	default:
 		// Not a verdict on the credentials, so it may pass.
 		return nil, &Error{c.addr, op, KindLost, fmt.Errorf("the broker ends the exchange with error code %d: %s", answer.ErrorCode, answer.ErrorMessage)}
