@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 		"decoder",
 		kafkaGo, "github.com/jackc/pglogrepl", "github.com/buger/jsonparser", "github.com/klauspost/compress", "github.com/pierrec/lz4/v4",
 		"github.com/cenkalti/backoff/v5", "github.com/prometheus/client_golang", "github.com/rs/zerolog", "golang.org/x/sync",
+		"github.com/aws/aws-msk-iam-sasl-signer-go", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", // to authenticate to MSK
 	},
 	// What applications import: nothing of the relay comes along.
 	"sink/inbox": {"github.com/jackc/pgx/v5"},
