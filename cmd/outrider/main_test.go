@@ -217,6 +217,42 @@ func TestSecretFilesReachTheDials(t *testing.T) {
 	}
 }
 
+func TestTokenFileReachesTheDials(t *testing.T) {
+	t.Chdir(t.TempDir())
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	s, err := config.Sources{Environ: []string{
+		"OUTRIDER_NAME=orders", "OUTRIDER_POSTGRES_URL=host=/run/postgresql", "OUTRIDER_KAFKA_BROKERS=b:1",
+		"OUTRIDER_KAFKA_SASL_MECHANISM=oauthbearer", "OUTRIDER_KAFKA_SASL_TOKEN_FILE=" + file,
+	}}.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := brokerConfig(s)
+	for _, want := range []string{"one", "two"} {
+		write(want + "\n")
+		m, err := b.SASL()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, first, err := m.Start(t.Context()); err != nil || string(first) != "n,,\x01auth=Bearer "+want+"\x01\x01" {
+			t.Errorf("the broker gets %q, %v", first, err)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.SASL(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the file: %v", err)
+	}
+}
+
 func TestMigrateConfigExitsWith2WhereDeliveryChanges(t *testing.T) {
 	for file, want := range map[string]struct {
 		code int

@@ -118,14 +118,32 @@ func brokerConfig(s *config.Settings) broker.Config {
 			CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify,
 		}.Config
 	}
-	if a := &s.Kafka.SASL; a.Mechanism != "none" {
-		cfg.SASL = func() (broker.SASL, error) {
-			password, err := a.ReadPassword()
+	if s.Kafka.SASL.Mechanism != "none" {
+		cfg.SASL = saslConfig(&s.Kafka.SASL)
+	}
+	return cfg
+}
+
+// saslConfig gives the mechanism for each dial, with secrets as their files then hold them.
+func saslConfig(s *config.SASL) func() (broker.SASL, error) {
+	switch s.Mechanism {
+	case "aws-msk-iam":
+		return new(broker.MSK).Mechanism
+	case "oauthbearer":
+		return func() (broker.SASL, error) {
+			token, err := s.ReadToken()
 			if err != nil {
 				return nil, err
 			}
-			return broker.Mechanism(a.Mechanism, a.Username, password)
+			return broker.Bearer(token), nil
+		}
+	default:
+		return func() (broker.SASL, error) {
+			password, err := s.ReadPassword()
+			if err != nil {
+				return nil, err
+			}
+			return broker.Mechanism(s.Mechanism, s.Username, password)
 		}
 	}
-	return cfg
 }

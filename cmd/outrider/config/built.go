@@ -1,7 +1,5 @@
 package config
 
-import "slices"
-
 // checkBuilt refuses settings whose features this version does not have: ignoring one would relay something else than was asked for.
 func (l *loader) checkBuilt() {
 	s := l.settings
@@ -10,7 +8,6 @@ func (l *loader) checkBuilt() {
 		asked   bool
 		instead string
 	}{
-		{"kafka.sasl.mechanism", slices.Contains([]string{"aws-msk-iam", "oauthbearer"}, s.Kafka.SASL.Mechanism), s.Kafka.SASL.Mechanism + " is not built yet in this version: use plain, scram-sha-256 or scram-sha-512"},
 		{"start_from", s.StartFrom == "beginning", "beginning is not built yet in this version: use slot"},
 	} {
 		if f.asked {

@@ -167,30 +167,52 @@ func (l *loader) checkTLS() {
 	l.checkFile("kafka.tls.key_file", t.KeyFile)
 }
 
+// saslSettings are those that some mechanisms need.
+var saslSettings = []string{"username", "password", "password_file", "token_file"}
+
 func (l *loader) checkSASL() {
 	s := &l.settings.Kafka.SASL
 	switch s.Mechanism {
 	case "none":
-		for _, path := range []string{"username", "password", "password_file", "token_file"} {
-			if path = "kafka.sasl." + path; l.isSet(path) {
-				l.wrong(path, "has no effect without kafka.sasl.mechanism")
-			}
-		}
+		l.refuseSASL("without kafka.sasl.mechanism", saslSettings...)
 	case "plain", "scram-sha-256", "scram-sha-512":
-		if s.Username == "" {
-			l.wrong("kafka.sasl.username", "required by kafka.sasl.mechanism %s", s.Mechanism)
+		l.checkPassword()
+		l.refuseSASL("with kafka.sasl.mechanism "+s.Mechanism, "token_file")
+	case "oauthbearer":
+		if s.TokenFile == "" {
+			l.wrong("kafka.sasl.token_file", "required by kafka.sasl.mechanism oauthbearer")
 		}
-		switch {
-		case s.Password == "" && s.PasswordFile == "":
-			l.wrong("kafka.sasl.password_file", "required by kafka.sasl.mechanism %s (or kafka.sasl.password)", s.Mechanism)
-		case s.Password != "" && s.PasswordFile != "":
-			l.wrong("kafka.sasl.password_file", "set this or kafka.sasl.password, not both")
-		}
-		l.checkFile("kafka.sasl.password_file", s.PasswordFile)
-		if s.TokenFile != "" {
-			l.wrong("kafka.sasl.token_file", "has no effect with kafka.sasl.mechanism %s", s.Mechanism)
+		l.checkFile("kafka.sasl.token_file", s.TokenFile)
+		l.refuseSASL("with kafka.sasl.mechanism oauthbearer", "username", "password", "password_file")
+	case "aws-msk-iam":
+		l.refuseSASL("with kafka.sasl.mechanism aws-msk-iam, whose credentials are found as AWS documents it", saslSettings...)
+		if !l.settings.Kafka.TLS.Enabled {
+			l.wrong("kafka.tls.enabled", "required by kafka.sasl.mechanism aws-msk-iam: MSK has no other listener for it")
 		}
 	}
+}
+
+// refuseSASL finds settings that the mechanism makes no use of.
+func (l *loader) refuseSASL(why string, settings ...string) {
+	for _, name := range settings {
+		if path := "kafka.sasl." + name; l.isSet(path) {
+			l.wrong(path, "has no effect %s", why)
+		}
+	}
+}
+
+func (l *loader) checkPassword() {
+	s := &l.settings.Kafka.SASL
+	if s.Username == "" {
+		l.wrong("kafka.sasl.username", "required by kafka.sasl.mechanism %s", s.Mechanism)
+	}
+	switch {
+	case s.Password == "" && s.PasswordFile == "":
+		l.wrong("kafka.sasl.password_file", "required by kafka.sasl.mechanism %s (or kafka.sasl.password)", s.Mechanism)
+	case s.Password != "" && s.PasswordFile != "":
+		l.wrong("kafka.sasl.password_file", "set this or kafka.sasl.password, not both")
+	}
+	l.checkFile("kafka.sasl.password_file", s.PasswordFile)
 }
 
 func (l *loader) checkTopics() {

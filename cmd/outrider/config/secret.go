@@ -56,6 +56,9 @@ func fromFile(file string) func() (string, error) {
 	return func() (string, error) { return readSecret(file) }
 }
 
+// ReadToken reads the token's file.
+func (s *SASL) ReadToken() (string, error) { return readSecret(s.TokenFile) }
+
 // ReadPassword gives the password, from its file where one is set.
 func (s *SASL) ReadPassword() (string, error) {
 	if s.PasswordFile != "" {
