@@ -129,8 +129,11 @@ func (c *Config) ageColumn(table string) string {
 
 // prune deletes what is delivered by the mark and older than age: whole partitions where they can be had, and rows in small batches.
 func prune(ctx context.Context, conn *pgx.Conn, tables []agedTable, m mark, age time.Duration) (p Pruned, err error) {
-	if _, err := conn.Exec(ctx, `set lock_timeout = '`+pruneLockTimeout+`'`); err != nil {
-		return p, fmt.Errorf("prune: %w", err)
+	// A scan that joins another one's in the middle of a table would not go by the rows' places.
+	for _, set := range []string{`set lock_timeout = '` + pruneLockTimeout + `'`, `set synchronize_seqscans = off`} {
+		if _, err := conn.Exec(ctx, set); err != nil {
+			return p, fmt.Errorf("prune: %w", err)
+		}
 	}
 	now, err := identifyServer(ctx, conn)
 	if err == nil {
@@ -150,18 +153,33 @@ func prune(ctx context.Context, conn *pgx.Conn, tables []agedTable, m mark, age 
 	return p, errors.Join(errs...)
 }
 
-// deleteRows deletes from a table, partitioned or not. The row is named by its partition and its place there.
+const selectLeaves = `
+select array(select relid::oid from pg_partition_tree(c.oid) where isleaf union select c.oid where c.relkind = 'r' order by 1)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`
+
+// deleteRows deletes from a table, partitioned or not. It goes through each part in the order of its rows' places, so that no
+// batch looks again at what an earlier one has emptied; and by the table's own name, on which alone there may be a right.
 func (p *Pruned) deleteRows(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark, age time.Duration) error {
-	sql := fmt.Sprintf(`with old as materialized (select tableoid as part, ctid as place from %s where %s and %s limit %d)
-		delete from %s as outbox using old where outbox.ctid = old.place and outbox.tableoid = old.part`, t.quoted(), t.old(), delivered, pruneBatch, t.quoted())
-	for {
-		tag, err := conn.Exec(ctx, sql, age.Seconds(), m.xmin)
-		p.Rows += tag.RowsAffected()
-		switch {
-		case err != nil:
-			return fmt.Errorf("delete from %s: %w", t, err)
-		case tag.RowsAffected() < pruneBatch:
-			return nil
+	var leaves []uint32
+	if err := conn.QueryRow(ctx, selectLeaves, t.Schema, t.Name).Scan(&leaves); err != nil {
+		return fmt.Errorf("read the partitions of %s: %w", t, err)
+	}
+	sql := fmt.Sprintf(`
+		with old as materialized (select ctid as place from %s where tableoid = $3 and ctid > $4::text::tid and %s and %s limit %d),
+		gone as (delete from %s as outbox using old where outbox.tableoid = $3 and outbox.ctid = old.place returning place)
+		select (select count(*) from gone), (select max(place)::text from old)`, t.quoted(), t.old(), delivered, pruneBatch, t.quoted())
+	for _, leaf := range leaves {
+		for last := "(0,0)"; ; {
+			var rows int64
+			var place *string // nil when there was none
+			if err := conn.QueryRow(ctx, sql, age.Seconds(), m.xmin, leaf, last).Scan(&rows, &place); err != nil {
+				return fmt.Errorf("delete from %s: %w", t, err)
+			}
+			if p.Rows += rows; place == nil {
+				break
+			}
+			last = *place
 		}
 	}
+	return nil
 }
