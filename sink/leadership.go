@@ -93,31 +93,13 @@ func (k *Kafka) follow(q *queue, l *leader) {
 
 // createTopics makes missing topics as the settings say.
 func (k *Kafka) createTopics(ctx context.Context, res *metadata.Response, names []string) error {
-	at := slices.IndexFunc(res.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == res.ControllerID })
-	if at < 0 {
-		return errors.New("create topics: the cluster has no controller just now")
-	}
-	addr := net.JoinHostPort(res.Brokers[at].Host, strconv.Itoa(int(res.Brokers[at].Port)))
-	conn, err := broker.Dial(ctx, addr, &k.cfg.Conn)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	req := &createtopics.Request{TimeoutMs: int32(k.cfg.Conn.Timeout.Milliseconds() / 2)}
-	for _, name := range names {
-		t := createtopics.RequestTopic{Name: name, NumPartitions: k.cfg.Topics.Partitions, ReplicationFactor: k.cfg.Topics.ReplicationFactor}
-		for key, value := range k.cfg.Topics.Config {
-			t.Configs = append(t.Configs, createtopics.RequestConfig{Name: key, Value: value})
-		}
-		req.Topics = append(req.Topics, t)
-	}
-	answer, err := conn.Do(ctx, req)
+	answer, err := k.requestTopics(ctx, res, names)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, made := range answer.(*createtopics.Response).Topics {
+	for _, made := range answer.Topics {
 		t := k.topics[made.Name]
 		switch {
 		case t == nil:
@@ -130,4 +112,31 @@ func (k *Kafka) createTopics(ctx context.Context, res *metadata.Response, names 
 		}
 	}
 	return nil
+}
+
+// requestTopics asks the controller for topics as the settings want new ones.
+func (k *Kafka) requestTopics(ctx context.Context, res *metadata.Response, names []string) (*createtopics.Response, error) {
+	at := slices.IndexFunc(res.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == res.ControllerID })
+	if at < 0 {
+		return nil, errors.New("create topics: the cluster has no controller just now")
+	}
+	addr := net.JoinHostPort(res.Brokers[at].Host, strconv.Itoa(int(res.Brokers[at].Port)))
+	conn, err := broker.Dial(ctx, addr, &k.cfg.Conn)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	req := &createtopics.Request{TimeoutMs: int32(k.cfg.Conn.Timeout.Milliseconds() / 2)}
+	for _, name := range names {
+		t := createtopics.RequestTopic{Name: name, NumPartitions: k.cfg.Topics.Partitions, ReplicationFactor: k.cfg.Topics.ReplicationFactor}
+		for key, value := range k.cfg.Topics.Config {
+			t.Configs = append(t.Configs, createtopics.RequestConfig{Name: key, Value: value})
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	answer, err := conn.Do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return answer.(*createtopics.Response), nil
 }

@@ -1,0 +1,122 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/migrations"
+)
+
+// ErrActive says that a relay is at work, and that nothing was dropped.
+var ErrActive = errors.New("a relay is active")
+
+// Drop removes what Make has made: slot and checkpoint of this relay, and where it is the last one of the database, publication,
+// outbox tables, with all rows in them, and schema outrider. What was there before Make stays.
+func (s *Setup) Drop(ctx context.Context, cfg *Config) (objects []Object, err error) {
+	conn, err := dialControl(ctx, &cfg.Postgres)
+	if err != nil {
+		return nil, advised(err, &cfg.Postgres)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	add := func(name, state string) { objects = append(objects, Object{name, state}) }
+	pg := &cfg.Postgres
+	slot, err := readSlot(ctx, conn, pg.Slot)
+	if err != nil {
+		return nil, err
+	}
+	row, known, err := checkpoint.Read(ctx, conn, cfg.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case slot != nil && slot.Active:
+		who, _ := slot.holder(ctx, conn)
+		return nil, fmt.Errorf("%w: slot %s is read by %s. Stop it first; nothing was dropped", ErrActive, pg.Slot, who)
+	}
+	if slot != nil {
+		if _, err := conn.Exec(ctx, `select pg_drop_replication_slot($1)`, pg.Slot); err != nil {
+			return nil, fmt.Errorf("drop slot %s: %w", pg.Slot, err)
+		}
+		add("slot "+pg.Slot, objectDropped)
+	}
+	if known {
+		if _, err := conn.Exec(ctx, `delete from outrider.checkpoint where name = $1`, cfg.Name); err != nil {
+			return objects, fmt.Errorf("delete the checkpoint of %s: %w", cfg.Name, err)
+		}
+		add("checkpoint of "+cfg.Name+" (at "+row.LSN.String()+", last heard of "+row.HeartbeatAt.UTC().Format(time.RFC3339)+")", objectDropped)
+	}
+	return s.dropShared(ctx, conn, cfg, objects)
+}
+
+const selectOthers = `select coalesce((select string_agg(name, ', ') from outrider.checkpoint where name <> $1), '')`
+
+// dropShared drops what the relays of a database have in common, unless there are others.
+func (s *Setup) dropShared(ctx context.Context, conn *pgx.Conn, cfg *Config, objects []Object) ([]Object, error) {
+	tables, err := readTables(ctx, conn, append([]string{"outrider.checkpoint"}, cfg.Postgres.Tables...))
+	if err != nil {
+		return objects, err
+	}
+	if _, ours := tables["outrider.checkpoint"]; ours {
+		var others string
+		if err := conn.QueryRow(ctx, selectOthers, cfg.Name).Scan(&others); err != nil {
+			return objects, fmt.Errorf("look for other relays: %w", err)
+		}
+		if others != "" {
+			return append(objects, Object{"publication, outbox tables and schema outrider, which other relays use: " + others, objectLeft}), nil
+		}
+	}
+	publication := "publication " + cfg.Postgres.Publication
+	var made bool
+	if err := conn.QueryRow(ctx, `select coalesce(bool_or(obj_description(oid, 'pg_publication') = $2), false) from pg_publication where pubname = $1`, cfg.Postgres.Publication, madeByInit).Scan(&made); err != nil {
+		return objects, fmt.Errorf("look at %s: %w", publication, err)
+	}
+	state := objectLeft
+	if made {
+		if _, err := conn.Exec(ctx, "drop publication "+quoteName(cfg.Postgres.Publication)); err != nil {
+			return objects, fmt.Errorf("drop %s: %w", publication, err)
+		}
+		state = objectDropped
+	}
+	objects = append(objects, Object{publication, state})
+	for i, o := range s.Outboxes {
+		if err := o.Drop(ctx, conn); err != nil {
+			return objects, err
+		}
+		name := cfg.Postgres.Tables[i]
+		after, err := readTables(ctx, conn, []string{name})
+		if err != nil {
+			return objects, err
+		}
+		state := objectDropped
+		if len(after) > 0 {
+			state = objectLeft
+		}
+		objects = append(objects, Object{"outbox table " + name, state})
+	}
+	if err := migrations.DropCheckpoint(ctx, conn); err != nil {
+		return objects, err
+	}
+	return append(objects, Object{"schema outrider", objectDropped}), nil
+}
+
+// DropSQL is what Drop runs where all exists and no other relay does.
+func (s *Setup) DropSQL(cfg *Config) (string, error) {
+	pg := &cfg.Postgres
+	parts := []string{
+		"select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = " + quoteLiteral(pg.Slot) + ";",
+		"drop publication if exists " + quoteName(pg.Publication) + ";",
+	}
+	for _, o := range s.Outboxes {
+		sql, err := o.DropSQL()
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, sql)
+	}
+	return strings.Join(append(parts, migrations.DropCheckpointSQL()), "\n") + "\n", nil
+}

@@ -1,0 +1,131 @@
+package test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/outrider-relay/outrider/cdc"
+	"github.com/outrider-relay/outrider/test/harness"
+)
+
+// emptyStage is a stage without an outbox.
+func emptyStage(t *testing.T, pg *harness.Postgres) *stage {
+	t.Helper()
+	s := &stage{url: pg.NewDatabase(t), name: uniqueName(t)}
+	s.conn = harness.Connect(t, s.url)
+	t.Cleanup(func() { s.dropSlot(t) })
+	return s
+}
+
+// outrider runs a command for the stage's relay, and wants an exit code. It gives stdout and stderr.
+func (s *stage) outrider(t *testing.T, want int, command string, args ...string) (out, log string) {
+	t.Helper()
+	env := []string{"OUTRIDER_KAFKA_TOPICS_REPLICATION_FACTOR=1"}
+	out, log, code := harness.Command(t, env, append([]string{command, "--name", s.name, "--postgres", s.url}, args...)...)
+	if code != want {
+		t.Errorf("outrider %s %v: exit code %d, not %d\n%s%s", command, args, code, want, out, log)
+	}
+	return out, log
+}
+
+// ours counts what init makes: relations and functions in our schema, outbox tables, publications and slots of the database.
+func (s *stage) ours(t *testing.T) (n int) {
+	t.Helper()
+	queryRow(t, s.conn, `select (select count(*) from pg_namespace where nspname = 'outrider') + (select count(*) from pg_class where relname like 'outbox%' and relkind in ('r', 'p'))
+		+ (select count(*) from pg_publication) + (select count(*) from pg_replication_slots where database = current_database())`, nil, &n)
+	return n
+}
+
+// The role has what init grants, and nothing else.
+func TestInitMakesAllThatARelayWithAMinimalRoleNeeds(t *testing.T) {
+	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
+		s := emptyStage(t, pg)
+		harness.Exec(t, s.conn, `create role relay login`)
+		brokers := sharedKafka(t).Brokers()
+		all := []string{"--role", "relay", "--kafka", strings.Join(brokers, ","), "--topics=" + s.topic("a")}
+		_, log := s.outrider(t, 10, "init", "--role", "nobody_of_that_name")
+		if !strings.Contains(log, `create role "nobody_of_that_name" login replication`) {
+			t.Error(log)
+		}
+		out, _ := s.outrider(t, 0, "init", append(all, "--json")...)
+		if strings.Count(out, `"made"`) != 5 {
+			t.Error(out)
+		}
+		out, _ = s.outrider(t, 0, "init", all...)
+		if strings.Contains(out, "made") || strings.Count(out, "there") != 5 {
+			t.Errorf("the second time:\n%s", out)
+		}
+
+		owner := s.url
+		s.url = as(t, s.url, "relay", "")
+		s.outrider(t, 0, "check", "--kafka", strings.Join(brokers, ","))
+		relay := s.startRelaying(t, brokers, exactly)
+		harness.Exec(t, s.conn, `select outrider.publish($1, 'k', 'Placed', '{"n": 1}')`, s.aggregate("a"))
+		harness.AwaitDelivered(t, s.conn, brokers, harness.NoRepeats, patience, s.topic("a"))
+		s.url = owner
+
+		if _, log := s.outrider(t, 1, "init", "--drop", "--yes"); !strings.Contains(log, "a relay is active") {
+			t.Error(log)
+		}
+		if code := relay.Stop(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		s.outrider(t, 2, "init", "--drop")
+		s.outrider(t, 0, "init", "--drop", "--yes")
+		if n := s.ours(t); n != 0 {
+			t.Errorf("%d of our objects are left", n)
+		}
+		s.outrider(t, 0, "init", "--drop", "--yes") // there is nothing to do
+	})
+}
+
+func TestInitPrintsWhatItWouldRun(t *testing.T) {
+	for _, flavor := range []string{"outrider", "tutorial", "debezium", "quarkus"} {
+		t.Run(flavor, func(t *testing.T) {
+			s := emptyStage(t, sharedPostgres(t))
+			sql, log, code := harness.Command(t, nil, "init", "--name", s.name, "--flavor", flavor, "--print-sql")
+			if code != 0 {
+				t.Fatalf("exit code %d\n%s", code, log)
+			}
+			tables, slot, found := strings.Cut(sql, "select pg_create_logical_replication_slot")
+			if !found {
+				t.Fatalf("no slot in\n%s", sql)
+			}
+			for _, part := range []string{tables, "select pg_create_logical_replication_slot" + slot} {
+				if _, err := s.conn.PgConn().Exec(t.Context(), part).ReadAll(); err != nil {
+					t.Fatalf("%v in\n%s", err, part)
+				}
+			}
+			if out, _ := s.outrider(t, 0, "init", "--flavor", flavor); strings.Contains(out, "made") {
+				t.Errorf("init still had to make something:\n%s", out)
+			}
+			sql, _, _ = harness.Command(t, nil, "init", "--name", s.name, "--flavor", flavor, "--print-sql", "--drop")
+			if _, err := s.conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+				t.Fatalf("%v in\n%s", err, sql)
+			}
+			if n := s.ours(t); n != 0 {
+				t.Errorf("%d of our objects are left", n)
+			}
+		})
+	}
+}
+
+// Made again, publication or slot would hide that what was committed in between is missing.
+func TestInitMakesNoSecondSlotForARelayThatHasRun(t *testing.T) {
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	relay := s.relaying(t)
+	if code := relay.Stop(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	dropSlot(t, nil, s)
+	if _, log := s.outrider(t, 10, "init"); !strings.Contains(log, "slot "+s.slot()+" is gone") || !strings.Contains(log, "outrider resolve") {
+		t.Error(log)
+	}
+	harness.Exec(t, s.conn, `drop publication outrider`)
+	if _, log := s.outrider(t, 10, "init"); !strings.Contains(log, "publication outrider does not exist") {
+		t.Error(log)
+	}
+	if st := s.offline(t); st.State != cdc.Halted || !strings.Contains(st.Reason, "blocked (gap)") {
+		t.Errorf("offline it is %s: %s", st.State, st.Reason)
+	}
+}
