@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/outrider-relay/outrider/decoder"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // No test may leave a goroutine behind, whatever its brokers did.
@@ -223,7 +224,7 @@ func (l *logs) with(s string) (lines []string) {
 // shards is a table whose rows say which partition they belong to.
 var shards = table("shards", "id", oidInt8, "topic", oidText, "shard", oidInt4, "key", oidText, "payload", oidText)
 
-var shardRouting = Routing{Topic: "${topic}", Columns: map[string]string{"partition": "shard", "key": "key"}}
+var shardRouting = route.Settings{Topic: "${topic}", Columns: map[string]string{"partition": "shard", "key": "key"}}
 
 func newSession(t testing.TB, c *cluster, change ...func(*Config)) *session {
 	t.Helper()

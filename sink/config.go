@@ -1,5 +1,5 @@
-// Package sink delivers outbox events to Kafka: it routes each event, appends it to its partition's record batch,
-// sends batches to the partitions' leaders, and tells which events are acked.
+// Package sink delivers outbox events to Kafka: it appends the record of each event, which package route makes, to its
+// partition's batch, sends batches to the partitions' leaders, and tells which events are acked.
 package sink
 
 import (
@@ -9,6 +9,7 @@ import (
 
 	"github.com/outrider-relay/outrider/sink/broker"
 	"github.com/outrider-relay/outrider/sink/record"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // Config says where events go and how. Zero values mean the defaults named at each field.
@@ -32,7 +33,7 @@ type Config struct {
 	// Topics says what happens to topics that do not exist.
 	Topics Topics
 	// Routing turns a row into topic, key, value and headers.
-	Routing Routing
+	Routing route.Settings
 	// OnPoison is what becomes of an event that cannot be routed, encoded or accepted.
 	OnPoison Policy
 	// DeadLetter is the topic of dead letters. Empty: outrider.dead-letter.

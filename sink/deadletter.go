@@ -6,6 +6,7 @@ import (
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/record"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // A dead letter is a poison event on its way to the dead-letter topic, which is a topic like any other: registered, fenced,
@@ -51,10 +52,10 @@ func (k *Kafka) letterAcked(q *queue, b *batch) {
 
 // buryUnroutable sends an event that could not become a record: as much of it as can be had. It waits for room as Append does.
 func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error {
-	k.router.salvage(e, k.now)
-	p.topic = string(k.router.topicName)
+	salvaged := k.router.Salvage(e, k.now)
+	p.topic = string(salvaged.Topic)
 	row := heldRow{number: number, partition: -1, commit: e.CommitTime}
-	if q := k.placeOf(&k.router.rec); q != nil {
+	if q := k.placeOf(salvaged); q != nil {
 		if q.open.count() > 0 {
 			q.close()
 		}
@@ -63,7 +64,7 @@ func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error
 		q.batches = append(q.batches, b)
 		row.then = func() { k.letterAcked(q, b) }
 	}
-	letter := k.letter(&k.router.rec, p)
+	letter := k.letter(&salvaged.Record, p)
 	err := k.place(k.topic(k.cfg.DeadLetter), &letter, row, false)
 	if err == nil {
 		k.records++
@@ -72,12 +73,12 @@ func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error
 }
 
 // placeOf is the queue that a salvaged record belongs to; nil where none is known, or no order is to be kept.
-func (k *Kafka) placeOf(rec *record.Record) *queue {
-	t := k.topics[string(k.router.topicName)]
-	if t == nil || rec.Key == nil && k.router.partition < 0 {
+func (k *Kafka) placeOf(salvaged *route.Routed) *queue {
+	t := k.topics[string(salvaged.Topic)]
+	if t == nil || salvaged.Record.Key == nil && salvaged.Partition < 0 {
 		return nil
 	}
-	q, _ := t.pick(rec.Key, k.router.partition)
+	q, _ := t.pick(salvaged.Record.Key, salvaged.Partition)
 	return q
 }
 
@@ -86,7 +87,7 @@ func (k *Kafka) letter(rec *record.Record, p *Poison) record.Record {
 	letter := *rec
 	letter.Headers = make([]record.Header, 0, len(rec.Headers)+3)
 	for _, h := range rec.Headers {
-		if string(h.Key) != string(headerPosition) {
+		if string(h.Key) != route.HeaderPosition {
 			letter.Headers = append(letter.Headers, h)
 		}
 	}
@@ -95,7 +96,7 @@ func (k *Kafka) letter(rec *record.Record, p *Poison) record.Record {
 		letter.Headers = append(letter.Headers, record.Header{Key: headerTopic, Value: []byte(p.topic)})
 	}
 	if p.Position != "" { // it is known, unless position_header is false
-		letter.Headers = append(letter.Headers, record.Header{Key: headerPosition, Value: []byte(k.cfg.Name + ":" + p.Position)})
+		letter.Headers = append(letter.Headers, record.Header{Key: []byte(route.HeaderPosition), Value: []byte(k.cfg.Name + ":" + p.Position)})
 	}
 	var alone record.Builder
 	if over := alone.Len() + alone.Size(&letter) - k.cfg.BatchBytes; over > 0 {

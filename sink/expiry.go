@@ -80,7 +80,7 @@ func (f *fence) askExpiry(ctx context.Context, conn *broker.Conn, id int32) erro
 	}
 	// A batch is aged by its own stamps. One that looks as old as the broker's memory is long would be forgotten as it comes.
 	f.k.cfg.MaxTimestampAge = min(f.k.cfg.MaxTimestampAge, f.expiry.producer/4)
-	f.k.router.maxAge = f.k.cfg.MaxTimestampAge
+	f.k.router.MaxTimestampAge = f.k.cfg.MaxTimestampAge
 	return nil
 }
 

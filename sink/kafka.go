@@ -12,11 +12,12 @@ import (
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/record"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // Kafka delivers the events of one session. A row walks through it like this:
 //
-//	Append (reader)   router.route -> topic.pick -> queue.open
+//	Append (reader)   router.Route -> topic.pick -> queue.open
 //	leader.gather     queue.next -> one request with a batch of each of the broker's partitions
 //	leader.answered   ack -> queue.batches shrinks -> Oldest moves on
 //
@@ -24,7 +25,7 @@ import (
 // answer; compression, checksums and I/O happen outside it.
 type Kafka struct {
 	cfg    Config
-	router *router // used by the reader alone
+	router *route.Router // used by the reader alone
 
 	producerID int64 // set by Start, before anything is sent
 	epoch      int16
@@ -66,10 +67,11 @@ func New(cfg Config) (*Kafka, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("kafka.brokers: no broker is named")
 	}
-	r, err := newRouter(&cfg)
+	r, err := route.New(cfg.Name, cfg.Routing, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
+	r.MaxTimestampAge, r.HeadersDropped = cfg.MaxTimestampAge, cfg.Stats.HeadersDropped
 	k := &Kafka{
 		cfg:     cfg,
 		router:  r,
@@ -191,7 +193,7 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 	k.next = number + 1
 	if k.tail != nil {
 		// Asked before routing, so that changed routing changes nothing about what was published.
-		id, err := k.router.eventID(e)
+		id, err := k.router.EventID(e)
 		if err != nil {
 			return false, err
 		}
@@ -200,31 +202,32 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 			return false, nil
 		}
 	}
-	if err = k.router.route(e, k.now); err == nil {
-		err = k.append(e, number)
+	routed, err := k.router.Route(e, k.now)
+	if err == nil {
+		err = k.append(routed, e.CommitTime, number)
 	}
 	if err == nil {
 		return true, nil
 	}
-	if u := (*unroutable)(nil); errors.As(err, &u) {
+	if u := (*route.Unroutable)(nil); errors.As(err, &u) {
 		return k.poisoned(e, number, u)
 	}
 	return false, err
 }
 
-// append puts the routed record where it belongs.
-func (k *Kafka) append(e *decoder.Event, number uint64) error {
-	t := k.topics[string(k.router.topicName)]
+// append puts a record where it belongs.
+func (k *Kafka) append(routed *route.Routed, commit time.Time, number uint64) error {
+	t := k.topics[string(routed.Topic)]
 	if t == nil {
-		if err := k.router.checkTopic(k.router.topicName); err != nil {
+		if err := k.router.CheckTopic(routed.Topic); err != nil {
 			return err
 		}
-		t = k.topic(string(k.router.topicName))
+		t = k.topic(string(routed.Topic))
 	}
 	if t.deadLetter {
-		return &unroutable{"topic " + t.name + " is outbox.dead_letter.topic, and takes no rows of its own"}
+		return &route.Unroutable{Reason: "topic " + t.name + " is outbox.dead_letter.topic, and takes no rows of its own"}
 	}
-	err := k.place(t, &k.router.rec, heldRow{number: number, partition: k.router.partition, commit: e.CommitTime}, false)
+	err := k.place(t, &routed.Record, heldRow{number: number, partition: routed.Partition, commit: commit}, false)
 	if err == nil {
 		k.records++
 	}
@@ -248,7 +251,7 @@ func (k *Kafka) place(t *topic, rec *record.Record, row heldRow, force bool) err
 	for {
 		q, ok := t.pick(rec.Key, row.partition)
 		if !ok {
-			return &unroutable{fmt.Sprintf("partition %d is beyond the %d of topic %s", row.partition, len(t.queues), t.name)}
+			return &route.Unroutable{Reason: fmt.Sprintf("partition %d is beyond the %d of topic %s", row.partition, len(t.queues), t.name)}
 		}
 		if q == nil && k.hold(t, rec, row, force) || q != nil && k.put(q, rec, row, force) {
 			return nil

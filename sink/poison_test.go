@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // hates answers every batch for topic a that holds a record whose key is bad with code. Where named is set it names the record
@@ -133,16 +135,31 @@ func TestRowsThatCannotBeRoutedMeetThePolicy(t *testing.T) {
 	}
 }
 
+func TestMessagesThatCannotBeReadMeetThePolicy(t *testing.T) {
+	s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison = Stop; cfg.Routing = route.Settings{} })
+	for content, want := range map[string]string{
+		`{"id": "e-1", "aggregate_id": "1"}`: `poison event at position 1:0/16B3748:7 (id "e-1", logical message orders): the content has no payload (null makes a tombstone)`,
+		`secret`:                             `poison event at position 1:0/16B3748:7 (id "", logical message orders): the content is not JSON in UTF-8`,
+	} {
+		s.Begin()
+		_, err := s.Append(message(content), 0)
+		s.End()
+		var p *Poison
+		if !errors.As(err, &p) || p.Error() != want {
+			t.Errorf("%s: error %v, want %s", content, err, want)
+		}
+	}
+}
+
 // A row may carry a header named id; the event's own comes first.
 func TestPoisonIsNamedByTheEventsOwnID(t *testing.T) {
-	s := newIdle(t, 1)
-	s.cfg.Routing = Routing{}
-	r := newTestRouter(t, Routing{})
-	if err := r.route(event(ownTable, "own", "order", "42", "X", "{}", `{"id": "forged"}`), commitTime); err != nil {
+	s := newIdle(t, 1, func(cfg *Config) { cfg.Routing = route.Settings{} })
+	routed, err := s.router.Route(event(outbox, "own", "order", "42", "X", "{}", `{"id": "forged"}`), commitTime)
+	if err != nil {
 		t.Fatal(err)
 	}
 	var p Poison
-	if p.identify(r.rec); p.ID != "own" {
+	if p.identify(routed.Record); p.ID != "own" {
 		t.Errorf("the event is called %q", p.ID)
 	}
 }

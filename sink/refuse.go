@@ -10,6 +10,7 @@ import (
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/record"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // Poison is an event that cannot be delivered as it is, under the policy Stop.
@@ -37,9 +38,9 @@ func (p *Poison) Blocked() (verdict, reason, advice string, options []string) {
 func (p *Poison) At() string { return p.Position }
 
 // poisoned lets policy decide about a row that could not be routed. taken says that a dead letter of it is on its way.
-func (k *Kafka) poisoned(e *decoder.Event, number uint64, why *unroutable) (taken bool, err error) {
-	p := &Poison{Where: source(e), Position: e.Position.String(), Reason: why.reason}
-	if id, err := k.router.eventID(e); err == nil {
+func (k *Kafka) poisoned(e *decoder.Event, number uint64, why *route.Unroutable) (taken bool, err error) {
+	p := &Poison{Where: source(e), Position: e.Position.String(), Reason: why.Reason}
+	if id, err := k.router.EventID(e); err == nil {
 		p.ID = string(id)
 	}
 	switch k.judge(p) {
@@ -49,6 +50,14 @@ func (k *Kafka) poisoned(e *decoder.Event, number uint64, why *unroutable) (take
 		return true, k.buryUnroutable(e, number, p)
 	}
 	return false, nil
+}
+
+// source names the table of an event, or the prefix of a logical message.
+func source(e *decoder.Event) string {
+	if e.Relation == nil {
+		return "logical message " + e.Prefix
+	}
+	return "table " + e.Relation.String()
 }
 
 // judge is the policy about a poison event: what a person has decided about it comes first. What
@@ -214,9 +223,9 @@ func (p *Poison) identify(rec record.Record) {
 	for i := len(rec.Headers) - 1; i >= 0; i-- {
 		h := &rec.Headers[i]
 		switch string(h.Key) {
-		case string(headerID):
-			p.ID = string(plainID(h.Value))
-		case string(headerPosition):
+		case route.HeaderID:
+			p.ID = string(route.PlainID(h.Value))
+		case route.HeaderPosition:
 			_, p.Position, _ = strings.Cut(string(h.Value), ":") // the relay's name is in front
 		}
 	}

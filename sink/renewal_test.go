@@ -48,8 +48,8 @@ func TestBrokersTellHowLongTheyRemember(t *testing.T) {
 		if s.fence.expiry != tc.want {
 			t.Errorf("%s: %s, not %s", name, s.fence.expiry, tc.want)
 		}
-		if s.cfg.MaxTimestampAge != tc.stamps || s.router.maxAge != tc.stamps {
-			t.Errorf("%s: stamps get %s old, those of the router %s; not %s", name, s.cfg.MaxTimestampAge, s.router.maxAge, tc.stamps)
+		if s.cfg.MaxTimestampAge != tc.stamps || s.router.MaxTimestampAge != tc.stamps {
+			t.Errorf("%s: stamps get %s old, those of the router %s; not %s", name, s.cfg.MaxTimestampAge, s.router.MaxTimestampAge, tc.stamps)
 		}
 		if said := s.logs.with("defaults are assumed"); (len(said) == 1) != tc.assumed {
 			t.Errorf("%s: the log says %q", name, said)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/broker"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // scanned is a registered partition on its way through the scan.
@@ -318,11 +319,11 @@ func (s *scan) found(p *scanned, rec *protocol.Record) error {
 	var position, id []byte
 	for _, h := range rec.Headers {
 		switch h.Key {
-		case string(headerPosition):
+		case route.HeaderPosition:
 			position = h.Value // the last one: the relay's own
-		case string(headerID):
+		case route.HeaderID:
 			if id == nil {
-				id = plainID(h.Value) // the first one
+				id = route.PlainID(h.Value) // the first one
 			}
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 func TestUnknownTopicHoldsOnlyItsOwnRows(t *testing.T) {
@@ -156,7 +158,7 @@ func TestGrownTopicWaitsForItsOldPartitions(t *testing.T) {
 func TestPartitionGrowthKeepsTheOrderOfKeys(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(2, "a"))
 	s := newSession(t, c, func(cfg *Config) {
-		cfg.Routing = Routing{Topic: "${topic}", Columns: map[string]string{"key": "key"}}
+		cfg.Routing = route.Settings{Topic: "${topic}", Columns: map[string]string{"key": "key"}}
 		cfg.BatchBytes = 1 << 10
 	})
 	s.run()

@@ -62,7 +62,7 @@ var bugs = []struct {
 		{"cdc/session.go", "TimelineOf: s.timelines.owner", "TimelineOf: func(lsn) uint32 { return s.timelines.current }"},
 	}},
 	{"records keep the stamps of their commits, however old", []edit{
-		{"sink/stamp.go", "case age > r.maxAge:", "case age > r.maxAge+1000*time.Hour:"},
+		{"sink/route/stamp.go", "case age > r.MaxTimestampAge:", "case age > r.MaxTimestampAge+1000*time.Hour:"},
 		{"sink/leader.go", "age > 2*k.cfg.MaxTimestampAge", "age > 1000*time.Hour"},
 	}},
 	{"the tail is not asked", []edit{

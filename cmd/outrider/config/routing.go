@@ -1,20 +1,20 @@
 package config
 
-import "github.com/outrider-relay/outrider/sink"
+import "github.com/outrider-relay/outrider/sink/route"
 
-// Routing gives the settings by which the sink makes records of rows.
-func (o *Outbox) Routing() sink.Routing {
-	return sink.Routing{
+// Routing gives the settings by which rows become records.
+func (o *Outbox) Routing() route.Settings {
+	return route.Settings{
 		Columns:        o.Columns,
 		Topic:          o.Topic,
-		TopicRegex:     sink.TopicRegex(o.TopicRegex),
+		TopicRegex:     route.TopicRegex(o.TopicRegex),
 		Key:            o.Key,
-		KeyFormat:      sink.Format(o.KeyFormat),
+		KeyFormat:      route.Format(o.KeyFormat),
 		AllowedTopics:  o.AllowedTopics,
 		Headers:        o.Headers,
-		HeaderFormat:   sink.Format(o.HeaderFormat),
+		HeaderFormat:   route.Format(o.HeaderFormat),
 		Envelope:       o.Envelope,
-		Value:          sink.Format(o.Value),
+		Value:          route.Format(o.Value),
 		ExpandJSON:     o.ExpandJSON,
 		NoTombstone:    !o.TombstoneOnNull,
 		ProcessingTime: o.Timestamp == "processing",

@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/outrider-relay/outrider/sink"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 func TestRoutingIsWhatTheFileSays(t *testing.T) {
@@ -24,11 +24,11 @@ outbox:
   context_headers: { connectorLogicalName: srv }
 `)
 	got := mustLoad(t, Sources{Environ: least}).Outbox.Routing()
-	want := sink.Routing{
+	want := route.Settings{
 		Columns:    map[string]string{"payload": "body", "public.audit.payload": "data"},
-		TopicRegex: sink.TopicRegex{Match: "(?<routedByValue>.*)", Replace: "${routedByValue}.events"},
-		Key:        "none", KeyFormat: sink.Verbatim, Headers: []string{"a", "b:c"}, HeaderFormat: sink.JSON, Envelope: []string{"d:e"},
-		Value: sink.JSONWithSchema, ExpandJSON: true, ProcessingTime: true, Debezium: true, NoTombstone: true,
+		TopicRegex: route.TopicRegex{Match: "(?<routedByValue>.*)", Replace: "${routedByValue}.events"},
+		Key:        "none", KeyFormat: route.Verbatim, Headers: []string{"a", "b:c"}, HeaderFormat: route.JSON, Envelope: []string{"d:e"},
+		Value: route.JSONWithSchema, ExpandJSON: true, ProcessingTime: true, Debezium: true, NoTombstone: true,
 		Context: map[string]string{"connectorLogicalName": "srv"},
 	}
 	if !reflect.DeepEqual(got, want) {

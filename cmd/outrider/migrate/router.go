@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/outrider-relay/outrider/sink"
+	"github.com/outrider-relay/outrider/sink/route"
 )
 
 // outbox translates the outbox event router and what makes bytes of its records.
@@ -89,7 +89,7 @@ func (t *translation) router(transform string) {
 
 func (t *translation) topicRegex(transform string) {
 	match, replace := t.take(transform+"route.topic.regex"), t.take(transform+"route.topic.replacement")
-	routing := sink.Routing{TopicRegex: sink.TopicRegex{Match: match, Replace: replace}, Debezium: true}
+	routing := route.Settings{TopicRegex: route.TopicRegex{Match: match, Replace: replace}, Debezium: true}
 	if wrong := routing.Check(t.name); len(wrong) > 0 {
 		option := "route.topic.regex"
 		if strings.HasSuffix(wrong[0].Setting, "replace") {

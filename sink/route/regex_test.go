@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"strings"
@@ -24,7 +24,7 @@ func TestTopicIsRewrittenAsJavaDoes(t *testing.T) {
 		{`\Qa.b`, "x", "a.b", "x"},                        // a quote that is open to the end
 		{"(?<routedByValue>.*)", "", "", "outbox.event."}, // an empty topic matches
 	} {
-		s := settings{}
+		s := parsed{}
 		s.readRegex(TopicRegex{c.match, c.replace})
 		if len(s.wrong) > 0 {
 			t.Errorf("%q -> %q: %v", c.match, c.replace, s.wrong[0])
@@ -55,7 +55,7 @@ func TestExpressionsBeyondRE2AreNamed(t *testing.T) {
 		{`a`, `x\`, "replace", "last character"},
 		{`a`, "", "replace", "required"},
 	} {
-		s := settings{}
+		s := parsed{}
 		s.readRegex(TopicRegex{c.match, c.replace})
 		if len(s.wrong) != 1 || s.wrong[0].Setting != "outbox.topic_regex."+c.setting || !strings.Contains(s.wrong[0].Reason, c.says) {
 			t.Errorf("%q -> %q: %v, want something about %s in %s", c.match, c.replace, s.wrong, c.says, c.setting)

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"fmt"
@@ -27,8 +27,18 @@ type plan struct {
 	contentType []byte        // likewise; nil: a column says it
 }
 
+// CheckTable says why rows of a table cannot become records, or nil. keyless: their records have no key, though the settings
+// do not ask for that.
+func (r *Router) CheckTable(table *decoder.Relation) (keyless bool, err error) {
+	p, err := r.planFor(table)
+	if err != nil {
+		return false, err
+	}
+	return p.key == nil && p.keyPart == nil && !r.parsed.keyAbsent, nil
+}
+
 // planFor resolves what a relation's columns mean. Its errors stop the relay before anything of the table is produced.
-func (r *router) planFor(rel *decoder.Relation) (*plan, error) {
+func (r *Router) planFor(rel *decoder.Relation) (*plan, error) {
 	if r.last != nil && r.last.relation == rel {
 		return r.last, nil
 	}
@@ -50,8 +60,8 @@ func (r *router) planFor(rel *decoder.Relation) (*plan, error) {
 	return p, nil
 }
 
-func (r *router) resolve(rel *decoder.Relation) (*plan, error) {
-	c := columns{relation: rel, overrides: r.routing.Columns}
+func (r *Router) resolve(rel *decoder.Relation) (*plan, error) {
+	c := columns{relation: rel, overrides: r.settings.Columns}
 	if rel == r.messages.relation {
 		c.messages = r.messages
 	}
@@ -72,7 +82,7 @@ func (r *router) resolve(rel *decoder.Relation) (*plan, error) {
 }
 
 // findColumns finds the columns that have a role of their own.
-func (r *router) findColumns(p *plan, c columns) (err error) {
+func (r *Router) findColumns(p *plan, c columns) (err error) {
 	if p.payload, err = c.typed("payload", payloadTypes, "jsonb, json, text, varchar or bytea"); err != nil {
 		return err
 	}
@@ -82,7 +92,7 @@ func (r *router) findColumns(p *plan, c columns) (err error) {
 	p.bytea = c.relation.Columns[p.payload].Type == oidBytea
 	p.headers = -1
 	// Debezium's router knows no such column: it is one only where it is named.
-	if _, named := c.configured("headers"); named || !r.routing.Debezium {
+	if _, named := c.configured("headers"); named || !r.settings.Debezium {
 		if p.headers, err = c.typed("headers", headerTypes, "jsonb, json or text"); err != nil {
 			return err
 		}
@@ -102,21 +112,21 @@ func (r *router) findColumns(p *plan, c columns) (err error) {
 }
 
 // bindTopic chooses and binds the template of the topic.
-func (r *router) bindTopic(p *plan, c columns) error {
+func (r *Router) bindTopic(p *plan, c columns) error {
 	aggregate, err := c.role("aggregate_type")
 	if err != nil {
 		return err
 	}
-	topic := r.set.topic
-	if r.set.topicIsDefault {
+	topic := r.parsed.topic
+	if r.parsed.topicIsDefault {
 		routed := template{{text: "aggregate_type", ref: true}}
 		_, configured := c.configured("topic")
 		switch {
 		case configured:
 			topic = template{{text: "topic", ref: true}}
-		case aggregate < 0 && !r.routing.Debezium:
+		case aggregate < 0 && !r.settings.Debezium:
 			topic = template{{text: "event_type", ref: true}}
-		case r.set.regex != nil:
+		case r.parsed.regex != nil:
 			topic = routed
 		default:
 			topic = append(template{{text: "outbox.event."}}, routed...)
@@ -129,18 +139,18 @@ func (r *router) bindTopic(p *plan, c columns) error {
 }
 
 // bindKey chooses and binds the template of the key.
-func (r *router) bindKey(p *plan, c columns) error {
+func (r *Router) bindKey(p *plan, c columns) error {
 	aggregate, err := c.role("aggregate_id")
-	if err != nil || r.set.keyAbsent {
+	if err != nil || r.parsed.keyAbsent {
 		return err
 	}
-	key := r.set.key
+	key := r.parsed.key
 	if len(key) == 0 {
 		_, configured := c.configured("key")
 		switch {
 		case configured:
 			key = template{{text: "key", ref: true}}
-		case aggregate >= 0 || r.routing.Debezium:
+		case aggregate >= 0 || r.settings.Debezium:
 			key = template{{text: "aggregate_id", ref: true}}
 		default:
 			r.log.Info().Stringer("table", c.relation).Msg("the table has no aggregate id: its records have no key, and so no order among them; outbox.key can name a column")
@@ -152,7 +162,7 @@ func (r *router) bindKey(p *plan, c columns) error {
 		return fmt.Errorf("table %s: outbox.key: %w (it has %s)", c.relation, err, c.list())
 	}
 	if len(bound) > 1 || bound[0].column < 0 {
-		if p.key = bound; r.set.keyFormat != Verbatim {
+		if p.key = bound; r.parsed.keyFormat != Verbatim {
 			p.key, p.keyPart = nil, &templatePart{template: bound}
 		}
 		return nil
@@ -161,7 +171,7 @@ func (r *router) bindKey(p *plan, c columns) error {
 	if err != nil {
 		return err
 	}
-	if p.key = bound; r.set.keyFormat != Verbatim || r.routing.Debezium && part.typ.convert != nil {
+	if p.key = bound; r.parsed.keyFormat != Verbatim || r.settings.Debezium && part.typ.convert != nil {
 		p.key, p.keyPart, p.keyColumn = nil, part, bound[0].text
 	}
 	return nil

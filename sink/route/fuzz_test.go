@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"strings"
@@ -24,16 +24,16 @@ func FuzzTopicRegex(f *testing.F) {
 		f.Add(seed[0], seed[1], seed[2])
 	}
 	f.Fuzz(func(t *testing.T, match, replace, topic string) {
-		s := settings{}
-		s.readRegex(TopicRegex{match, replace})
-		if (s.regex == nil) != (len(s.wrong) > 0 || match == "" && replace == "") {
-			t.Fatalf("expression %v, refused with %v", s.regex, s.wrong)
+		p := parsed{}
+		p.readRegex(TopicRegex{match, replace})
+		if (p.regex == nil) != (len(p.wrong) > 0 || match == "" && replace == "") {
+			t.Fatalf("expression %v, refused with %v", p.regex, p.wrong)
 		}
-		if s.regex == nil {
+		if p.regex == nil {
 			return
 		}
-		got := string(s.regex.appendReplaced(nil, []byte(topic)))
-		if !s.regex.whole.MatchString(topic) && got != topic {
+		got := string(p.regex.appendReplaced(nil, []byte(topic)))
+		if !p.regex.whole.MatchString(topic) && got != topic {
 			t.Fatalf("%q became %q", topic, got)
 		}
 	})

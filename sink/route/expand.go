@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"encoding/json"

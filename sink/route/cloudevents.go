@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func isCloudEventAttribute(name []byte) bool {
 }
 
 // placeCloudEvent adds the attributes that need no more than a column.
-func (r *router) placeCloudEvent(p *plan, c columns) error {
+func (r *Router) placeCloudEvent(p *plan, c columns) error {
 	if p.eventType < 0 {
 		return fmt.Errorf("table %s has no event type, which CloudEvents must have (it has %s): name one in outbox.columns.event_type", c.relation, c.list())
 	}
@@ -46,10 +46,10 @@ func (r *router) placeCloudEvent(p *plan, c columns) error {
 	if subject >= 0 {
 		p.placed = append(p.placed, placedHeader{name: cloudEventSubject, column: subject, bare: true})
 	}
-	if p.source, err = r.set.source.bind(c.find); err != nil {
+	if p.source, err = r.parsed.source.bind(c.find); err != nil {
 		return fmt.Errorf("table %s: outbox.cloudevents.source: %w (it has %s)", c.relation, err, c.list())
 	}
-	if !r.set.contentTypeIsPlaced {
+	if !r.parsed.contentTypeIsPlaced {
 		p.contentType = []byte("text/plain; charset=utf-8")
 		switch {
 		case p.bytea:
@@ -62,12 +62,12 @@ func (r *router) placeCloudEvent(p *plan, c columns) error {
 }
 
 // cloudEvent adds the attributes that the columns alone do not give.
-func (r *router) cloudEvent(p *plan, e *decoder.Event) error {
+func (r *Router) cloudEvent(p *plan, e *decoder.Event) error {
 	if v := &e.Values[p.eventType]; len(v.Data) == 0 {
-		return &unroutable{"the event type is NULL or empty, and a CloudEvent must have one"}
+		return &Unroutable{"the event type is NULL or empty, and a CloudEvent must have one"}
 	}
 	add := func(name, value []byte) {
-		r.rec.Headers = append(r.rec.Headers, record.Header{Key: name, Value: value})
+		r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: name, Value: value})
 	}
 	if p.id >= 0 && len(e.Values[p.id].Data) > 0 {
 		add(cloudEventID, e.Values[p.id].Data)
@@ -78,13 +78,13 @@ func (r *router) cloudEvent(p *plan, e *decoder.Event) error {
 	}
 	source, null, ok := r.take(p.source, e.Values)
 	if !ok || len(source) == 0 {
-		return &unroutable{fmt.Sprintf("%s is NULL or empty, and the source of a CloudEvent is made from it", null)}
+		return &Unroutable{fmt.Sprintf("%s is NULL or empty, and the source of a CloudEvent is made from it", null)}
 	}
 	add(cloudEventSource, source)
 	from := len(r.scratch)
 	r.scratch = r.at.UTC().AppendFormat(r.scratch, time.RFC3339Nano)
 	add(cloudEventTime, r.scratch[from:len(r.scratch):len(r.scratch)])
-	if p.contentType != nil && r.rec.Value != nil {
+	if p.contentType != nil && r.routed.Record.Value != nil {
 		add(headerContentType, p.contentType)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"bytes"
@@ -85,8 +85,8 @@ func (m *messages) bound(p *plan, overrides map[string]string) {
 }
 
 // row gives e itself, or a logical message as a row of messages.relation, valid until the next call. One that cannot be read
-// comes with an *unroutable error; its content is its payload then.
-func (r *router) row(e *decoder.Event) (*decoder.Event, *plan, error) {
+// comes with an *Unroutable error; its content is its payload then.
+func (r *Router) row(e *decoder.Event) (*decoder.Event, *plan, error) {
 	if e.Relation != nil {
 		p, err := r.planFor(e.Relation)
 		return e, p, err
@@ -97,22 +97,14 @@ func (r *router) row(e *decoder.Event) (*decoder.Event, *plan, error) {
 		return nil, nil, err
 	}
 	if m.members == nil {
-		m.bound(p, r.routing.Columns)
+		m.bound(p, r.settings.Columns)
 	}
 	m.event.Position, m.event.CommitTime, m.event.Relation = e.Position, e.CommitTime, m.relation
 	if why := m.read(e.Content); why != "" {
 		m.event.Values[m.payload] = decoder.Value{Format: decoder.Text, Data: e.Content}
-		return &m.event, p, &unroutable{why}
+		return &m.event, p, &Unroutable{why}
 	}
 	return &m.event, p, nil
-}
-
-// source names the table of an event, or the prefix of a logical message.
-func source(e *decoder.Event) string {
-	if e.Relation == nil {
-		return "logical message " + e.Prefix
-	}
-	return "table " + e.Relation.String()
 }
 
 // read fills m.event's values, and says why it cannot.

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"bytes"
@@ -13,13 +13,19 @@ import (
 	"github.com/outrider-relay/outrider/sink/record"
 )
 
+// Headers by which an event is found again in Kafka.
+const (
+	HeaderID       = "id"                // the first one of that name; read it with PlainID
+	HeaderPosition = "outrider-position" // the last one: the relay's name, a colon, and the position
+)
+
 // Header names that every record may carry.
 var (
-	headerID         = []byte("id")
+	headerID         = []byte(HeaderID)
 	headerEventType  = []byte("event_type")
 	headerCommitTime = []byte("outrider-commit-time")
 	headerTimestamp  = []byte("outrider-timestamp")
-	headerPosition   = []byte("outrider-position")
+	headerPosition   = []byte(HeaderPosition)
 	ownHeaderPrefix  = []byte("outrider-")
 )
 
@@ -39,10 +45,10 @@ type placedHeader struct {
 }
 
 // place lists the headers that come from columns, in their order.
-func (r *router) place(p *plan, c columns) error {
-	debezium := r.routing.Debezium
+func (r *Router) place(p *plan, c columns) error {
+	debezium := r.settings.Debezium
 	if debezium {
-		p.placed = append(p.placed, r.set.context...)
+		p.placed = append(p.placed, r.parsed.context...)
 		r.placeTracing(p, c)
 		if p.id < 0 {
 			return fmt.Errorf("table %s has no id column, and Debezium's router needs one (it has %s)", c.relation, c.list())
@@ -57,7 +63,7 @@ func (r *router) place(p *plan, c columns) error {
 		}
 		r.placeTracing(p, c)
 	}
-	for _, h := range r.set.headers {
+	for _, h := range r.parsed.headers {
 		column := c.find(h.column)
 		if column < 0 {
 			return fmt.Errorf("table %s has no column %q, which outbox.headers names (it has %s)", c.relation, h.column, c.list())
@@ -66,23 +72,23 @@ func (r *router) place(p *plan, c columns) error {
 			return err
 		}
 	}
-	if r.routing.Value == CloudEventsBinary {
+	if r.settings.Value == CloudEventsBinary {
 		return r.placeCloudEvent(p, c)
 	}
 	return nil
 }
 
 // placeColumn adds the header of a column; none for -1.
-func (r *router) placeColumn(p *plan, c columns, name []byte, column int) error {
+func (r *Router) placeColumn(p *plan, c columns, name []byte, column int) error {
 	if column < 0 {
 		return nil
 	}
-	h := placedHeader{name: name, column: column, format: r.set.headerFormat, bare: !r.routing.Debezium}
+	h := placedHeader{name: name, column: column, format: r.parsed.headerFormat, bare: !r.settings.Debezium}
 	part, err := r.partOf(c, column)
 	if err != nil {
 		return err
 	}
-	if h.format != Verbatim || r.routing.Debezium && part.typ.convert != nil {
+	if h.format != Verbatim || r.settings.Debezium && part.typ.convert != nil {
 		h.part = part
 	}
 	p.placed = append(p.placed, h)
@@ -90,12 +96,12 @@ func (r *router) placeColumn(p *plan, c columns, name []byte, column int) error 
 }
 
 // placeTracing adds the trace context of the row: from columns that hold a header each, else from the one that holds both.
-func (r *router) placeTracing(p *plan, c columns) {
+func (r *Router) placeTracing(p *plan, c columns) {
 	both := c.index(tracingColumn)
 	for _, name := range tracingHeaders {
 		column := c.index(name)
 		switch {
-		case column >= 0 && !r.routing.Debezium:
+		case column >= 0 && !r.settings.Debezium:
 			p.placed = append(p.placed, placedHeader{name: []byte(name), column: column, bare: true})
 		case column < 0 && both >= 0:
 			p.placed = append(p.placed, placedHeader{name: []byte(name), part: &propertyPart{column: both, key: name}, format: Verbatim, bare: true})
@@ -104,8 +110,8 @@ func (r *router) placeTracing(p *plan, c columns) {
 }
 
 // allHeaders sets the headers: those that are placed, the row's own object, and ours at the end.
-func (r *router) allHeaders(p *plan, e *decoder.Event) error {
-	r.rec.Headers = r.rec.Headers[:0]
+func (r *Router) allHeaders(p *plan, e *decoder.Event) error {
+	r.routed.Record.Headers = r.routed.Record.Headers[:0]
 	for i := range p.placed {
 		h := &p.placed[i]
 		if h.part != nil {
@@ -113,12 +119,12 @@ func (r *router) allHeaders(p *plan, e *decoder.Event) error {
 				return err
 			}
 		} else if v := &e.Values[h.column]; v.Format != decoder.Null {
-			r.rec.Headers = append(r.rec.Headers, record.Header{Key: h.name, Value: v.Data})
+			r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: h.name, Value: v.Data})
 		} else if !h.bare {
-			r.rec.Headers = append(r.rec.Headers, record.Header{Key: h.name})
+			r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: h.name})
 		}
 	}
-	if r.routing.Value == CloudEventsBinary {
+	if r.settings.Value == CloudEventsBinary {
 		if err := r.cloudEvent(p, e); err != nil {
 			return err
 		}
@@ -131,48 +137,50 @@ func (r *router) allHeaders(p *plan, e *decoder.Event) error {
 	if !r.late.IsZero() {
 		from := len(r.scratch)
 		r.scratch = r.late.UTC().AppendFormat(r.scratch, time.RFC3339Nano)
-		r.rec.Headers = append(r.rec.Headers, record.Header{Key: r.lateHeader, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
+		r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: r.lateHeader, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
 	}
-	if !r.routing.OmitPosition {
+	if !r.settings.OmitPosition {
 		from := len(r.scratch)
 		r.scratch = append(r.scratch, r.name...)
 		r.scratch = append(r.scratch, ':')
 		r.scratch = e.Position.Append(r.scratch)
-		r.rec.Headers = append(r.rec.Headers, record.Header{Key: headerPosition, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
+		r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: headerPosition, Value: r.scratch[from:len(r.scratch):len(r.scratch)]})
 	}
 	return nil
 }
 
 // partHeader adds a header that has to be written.
-func (r *router) partHeader(h *placedHeader, values []decoder.Value) error {
+func (r *Router) partHeader(h *placedHeader, values []decoder.Value) error {
 	if err := h.part.load(values); err != nil {
 		return err
 	}
 	if h.bare && h.part.null() {
 		return nil
 	}
-	r.rec.Headers = append(r.rec.Headers, record.Header{Key: h.name, Value: r.write(h.part, h.format)})
+	r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: h.name, Value: r.write(h.part, h.format)})
 	return nil
 }
 
 // rowHeaders adds the members of the row's headers object.
-func (r *router) rowHeaders(v *decoder.Value, loose bool) error {
+func (r *Router) rowHeaders(v *decoder.Value, loose bool) error {
 	if v.Format == decoder.Null || string(v.Data) == "{}" {
 		return nil
 	}
 	if loose && !json.Valid(v.Data) {
-		return &unroutable{"the headers are not JSON"}
+		return &Unroutable{"the headers are not JSON"}
 	}
 	if err := jsonparser.ObjectEach(v.Data, r.collect); err != nil {
-		return &unroutable{"the headers are no JSON object"}
+		return &Unroutable{"the headers are no JSON object"}
 	}
 	return nil
 }
 
 // member takes one member of the headers object. A string becomes its text, null a null value, anything else its JSON.
-func (r *router) member(key, value []byte, kind jsonparser.ValueType, _ int) error {
-	if bytes.HasPrefix(key, ownHeaderPrefix) || r.routing.Value == CloudEventsBinary && isCloudEventAttribute(key) {
-		r.stats.HeadersDropped.Inc()
+func (r *Router) member(key, value []byte, kind jsonparser.ValueType, _ int) error {
+	if bytes.HasPrefix(key, ownHeaderPrefix) || r.settings.Value == CloudEventsBinary && isCloudEventAttribute(key) {
+		if r.HeadersDropped != nil {
+			r.HeadersDropped.Inc()
+		}
 		return nil
 	}
 	// key may lie in jsonparser's own buffer, and a string still has its escapes.
@@ -194,7 +202,7 @@ func (r *router) member(key, value []byte, kind jsonparser.ValueType, _ int) err
 			r.scratch = r.scratch[:from+len(value)]
 		}
 	}
-	if f := r.set.headerFormat; f != Verbatim && value != nil {
+	if f := r.parsed.headerFormat; f != Verbatim && value != nil {
 		from := len(r.scratch)
 		if f == JSON && kind != jsonparser.String {
 			r.scratch = append(r.scratch, value...)
@@ -203,33 +211,6 @@ func (r *router) member(key, value []byte, kind jsonparser.ValueType, _ int) err
 			value = r.write(constant(value), f)
 		}
 	}
-	r.rec.Headers = append(r.rec.Headers, record.Header{Key: key, Value: value})
+	r.routed.Record.Headers = append(r.routed.Record.Headers, record.Header{Key: key, Value: value})
 	return nil
-}
-
-// plainID gives the text of an id header, in whatever format a record has it: events are told apart by it, also those that
-// were written under other settings.
-func plainID(header []byte) []byte {
-	for {
-		inner, quoted := unquoteID(header)
-		if !quoted {
-			return header
-		}
-		header = inner // which may look like that itself: an id's own quotes must make no difference
-	}
-}
-
-// unquoteID takes one layer of JSON off an id.
-func unquoteID(id []byte) (inner []byte, quoted bool) {
-	value, kind, _, err := jsonparser.Get(id)
-	if err == nil && kind == jsonparser.Object {
-		if value, kind, _, err = jsonparser.Get(id, "payload"); err == nil && kind == jsonparser.Number {
-			return value, true
-		}
-	}
-	if err != nil || kind != jsonparser.String {
-		return nil, false
-	}
-	text, err := jsonparser.Unescape(value, nil)
-	return text, err == nil
 }

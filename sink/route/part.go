@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"encoding/base64"
@@ -34,7 +34,7 @@ type part interface {
 }
 
 // write gives p, which is loaded, in a format. The result lies in scratch; nil is null.
-func (r *router) write(p part, f Format) []byte {
+func (r *Router) write(p part, f Format) []byte {
 	if p.null() && f != JSON && f != JSONWithSchema {
 		return nil
 	}
@@ -74,7 +74,7 @@ func (p *columnPart) load(values []decoder.Value) (err error) {
 		return nil
 	}
 	if p.buffer, err = p.typ.convert(p.buffer[:0], v.Data); err != nil {
-		return &unroutable{"column " + p.name + " " + err.Error()}
+		return &Unroutable{"column " + p.name + " " + err.Error()}
 	}
 	p.text = p.buffer
 	return nil

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"errors"
@@ -24,73 +24,73 @@ func TestFormatsOfKeyValueAndHeaders(t *testing.T) {
 	const payload = `{"a": 1.50}`
 	every := []string{"b", "n", "f", "g", "t:text", "j", "x", "d", "ts", "tz"}
 	for name, c := range map[string]struct {
-		routing Routing
-		payload any
-		key     string
-		value   string
-		headers string
+		settings Settings
+		payload  any
+		key      string
+		value    string
+		headers  string
 	}{
 		"json": {
-			Routing{Value: JSON},
+			Settings{Value: JSON},
 			payload,
 			`42`, `"{\"a\": 1.50}"`, `id=u event_type=Placed h=a"b i=12 z=<null>`,
 		},
 		"json with schema": {
-			Routing{Value: JSONWithSchema, KeyFormat: JSONWithSchema},
+			Settings{Value: JSONWithSchema, KeyFormat: JSONWithSchema},
 			payload,
 			`{"schema":{"type":"int64","optional":true},"payload":42}`, `{"schema":{"type":"string","optional":true},"payload":"{\"a\": 1.50}"}`,
 			`id=u event_type=Placed h=a"b i=12 z=<null>`,
 		},
-		"expanded": {Routing{Value: JSON, ExpandJSON: true}, payload, `42`, `{"a":1.5}`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
+		"expanded": {Settings{Value: JSON, ExpandJSON: true}, payload, `42`, `{"a":1.5}`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
 		"a quoted key": {
-			Routing{KeyFormat: JSON, Key: "${aggregate_type}/${aggregate_id}"},
+			Settings{KeyFormat: JSON, Key: "${aggregate_type}/${aggregate_id}"},
 			payload,
 			`"order/42"`, payload, `id=u event_type=Placed h=a"b i=12 z=<null>`,
 		},
-		"no key": {Routing{Key: "none", KeyFormat: JSON}, payload, `<null>`, payload, `id=u event_type=Placed h=a"b i=12 z=<null>`},
+		"no key": {Settings{Key: "none", KeyFormat: JSON}, payload, `<null>`, payload, `id=u event_type=Placed h=a"b i=12 z=<null>`},
 		"headers as JSON": {
-			Routing{Headers: every, HeaderFormat: JSON},
+			Settings{Headers: every, HeaderFormat: JSON},
 			payload, `42`, payload,
 			`id="u" event_type="Placed" b=true n=7 f=1e+20 g=0.5 text="say \"hi\"" j="{\"k\": 1}" x="YWJj" d="2026-03-01" ts="2026-03-01 12:00:00.123456" tz="2026-03-01 12:00:00.5+00" h="a\"b" i=12 z=<null>`,
 		},
 		"an envelope": {
-			Routing{Envelope: every},
+			Settings{Envelope: every},
 			payload, `42`,
 			`{"payload":{"a": 1.50},"b":true,"n":7,"f":1e+20,"g":0.5,"text":"say \"hi\"","j":{"k": 1},"x":"YWJj","d":"2026-03-01","ts":"2026-03-01 12:00:00.123456","tz":"2026-03-01 12:00:00.5+00"}`,
 			`id=u event_type=Placed h=a"b i=12 z=<null>`,
 		},
-		"an envelope of JSON strings": {Routing{Envelope: []string{"j"}, Value: JSON}, payload, `42`, `{"payload":"{\"a\": 1.50}","j":"{\"k\": 1}"}`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
-		"an envelope's tombstone":     {Routing{Envelope: []string{"j"}}, nil, `42`, `<null>`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
+		"an envelope of JSON strings": {Settings{Envelope: []string{"j"}, Value: JSON}, payload, `42`, `{"payload":"{\"a\": 1.50}","j":"{\"k\": 1}"}`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
+		"an envelope's tombstone":     {Settings{Envelope: []string{"j"}}, nil, `42`, `<null>`, `id=u event_type=Placed h=a"b i=12 z=<null>`},
 		"as Debezium's router": {
-			Routing{Debezium: true, Headers: every},
+			Settings{Debezium: true, Headers: every},
 			payload, `42`, payload,
 			`__debezium.context.connectorLogicalName=orders id=u b=true n=7 f=1.0E20 g=0.5 text=say "hi" j={"k": 1} x=abc d=20513 ts=1772366400123456 tz=2026-03-01T12:00:00.5Z`,
 		},
 		"as Debezium's router, enveloped": {
-			Routing{Debezium: true, Envelope: []string{"event_type:eventType", "ts"}, Value: JSON, KeyFormat: Verbatim, Columns: map[string]string{"headers": "headers"}},
+			Settings{Debezium: true, Envelope: []string{"event_type:eventType", "ts"}, Value: JSON, KeyFormat: Verbatim, Columns: map[string]string{"headers": "headers"}},
 			payload, `42`,
 			`{"payload":"{\"a\": 1.50}","eventType":"Placed","ts":1772366400123456}`, `__debezium.context.connectorLogicalName=orders id=u h=a"b i=12 z=<null>`,
 		},
 		"as Debezium's router, enveloped with schemas": {
-			Routing{Debezium: true, Envelope: []string{"event_type:eventType"}, Value: JSONWithSchema, Context: map[string]string{"connectorLogicalName": "srv", "taskId": "0"}},
+			Settings{Debezium: true, Envelope: []string{"event_type:eventType"}, Value: JSONWithSchema, Context: map[string]string{"connectorLogicalName": "srv", "taskId": "0"}},
 			payload,
 			`{"schema":{"type":"int64","optional":true},"payload":42}`,
 			`{"schema":{"type":"struct","fields":[{"type":"string","optional":true,"name":"io.debezium.data.Json","version":1,"field":"payload"},{"type":"string","optional":true,"field":"eventType"}],"optional":false,"name":"srv.public.wide.order.Value"},"payload":{"payload":"{\"a\": 1.50}","eventType":"Placed"}}`,
 			`__debezium.context.connectorLogicalName=srv __debezium.context.taskId=0 id=u`,
 		},
 		"as Debezium's router, expanded in an envelope": {
-			Routing{Debezium: true, Envelope: []string{"n"}, Value: JSONWithSchema, ExpandJSON: true},
+			Settings{Debezium: true, Envelope: []string{"n"}, Value: JSONWithSchema, ExpandJSON: true},
 			payload,
 			`{"schema":{"type":"int64","optional":true},"payload":42}`,
 			`{"schema":{"type":"struct","fields":[{"type":"struct","fields":[{"type":"double","optional":true,"field":"a"}],"optional":true,"name":"payload","field":"payload"},{"type":"int32","optional":true,"field":"n"}],"optional":false,"name":"orders.public.wide.order.Value"},"payload":{"payload":{"a":1.5},"n":7}}`,
 			`__debezium.context.connectorLogicalName=orders id=u`,
 		},
 		"as StringConverter shows an envelope": {
-			Routing{Debezium: true, Envelope: []string{"n", "t"}, NoTombstone: true}, nil, `42`, `Struct{n=7,t=say "hi"}`, `__debezium.context.connectorLogicalName=orders id=u`,
+			Settings{Debezium: true, Envelope: []string{"n", "t"}, NoTombstone: true}, nil, `42`, `Struct{n=7,t=say "hi"}`, `__debezium.context.connectorLogicalName=orders id=u`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newTestRouter(t, c.routing)
+			r := newTestRouter(t, c.settings)
 			for range 2 {
 				got, err := r.whole(wideRow(c.payload), commitTime)
 				if err != nil {
@@ -113,7 +113,7 @@ func TestNullsAsDebeziumWritesThem(t *testing.T) {
 		JSON:           `null null note=null`,
 		JSONWithSchema: `{"schema":{"type":"string","optional":true},"payload":null} {"schema":{"type":"string","optional":true},"payload":null} note={"schema":{"type":"string","optional":true},"payload":null}`,
 	} {
-		r := newTestRouter(t, Routing{Debezium: true, NoTombstone: true, Value: format, HeaderFormat: format, Headers: []string{"note"}})
+		r := newTestRouter(t, Settings{Debezium: true, NoTombstone: true, Value: format, HeaderFormat: format, Headers: []string{"note"}})
 		got, err := r.whole(event(rel, "1", "order", nil, nil, nil), commitTime)
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func TestNullsAsDebeziumWritesThem(t *testing.T) {
 }
 
 func TestOneTableMayHaveColumnsOfItsOwn(t *testing.T) {
-	r := newTestRouter(t, Routing{Columns: map[string]string{"payload": "body", "public.other.payload": "data", "public.other.aggregate_id": "event_type"}})
+	r := newTestRouter(t, Settings{Columns: map[string]string{"payload": "body", "public.other.payload": "data", "public.other.aggregate_id": "event_type"}})
 	for rel, want := range map[*decoder.Relation]string{
 		table("t", "event_type", oidText, "body", oidText, "data", oidText):                             "<null> b",
 		table("other", "event_type", oidText, "body", oidText, "data", oidText):                         "x d",
@@ -140,23 +140,23 @@ func TestOneTableMayHaveColumnsOfItsOwn(t *testing.T) {
 
 func TestTimestampsFromTheRowObeyTheSameRule(t *testing.T) {
 	rel := table("t", "event_type", oidText, "payload", oidText, "at", oidTimestamptz)
-	byRow := Routing{Columns: map[string]string{"timestamp": "at"}}
+	byRow := Settings{Columns: map[string]string{"timestamp": "at"}}
 	now := commitTime.Add(30 * time.Second)
 	for name, c := range map[string]struct {
-		routing Routing
-		at      any
-		stamp   time.Time
-		late    string
+		settings Settings
+		at       any
+		stamp    time.Time
+		late     string
 	}{
 		"a minute ago":     {byRow, "2026-03-01 11:59:30.5+00", time.Date(2026, 3, 1, 11, 59, 30, 5e8, time.UTC), ""},
 		"two hours ago":    {byRow, "2026-03-01 10:00:00+00", now, "outrider-timestamp=2026-03-01T10:00:00Z"},
 		"of another zone":  {byRow, "2026-03-01 13:59:30+02", time.Date(2026, 3, 1, 11, 59, 30, 0, time.UTC), ""},
 		"from the future":  {byRow, "2026-03-01 13:00:00+00", now, "outrider-timestamp=2026-03-01T13:00:00Z"},
 		"none":             {byRow, nil, commitTime, ""},
-		"of the clock":     {Routing{ProcessingTime: true}, nil, now, ""},
-		"row before clock": {Routing{ProcessingTime: true, Columns: byRow.Columns}, "2026-03-01 11:59:30.5+00", time.Date(2026, 3, 1, 11, 59, 30, 5e8, time.UTC), ""},
+		"of the clock":     {Settings{ProcessingTime: true}, nil, now, ""},
+		"row before clock": {Settings{ProcessingTime: true, Columns: byRow.Columns}, "2026-03-01 11:59:30.5+00", time.Date(2026, 3, 1, 11, 59, 30, 5e8, time.UTC), ""},
 	} {
-		got, err := newTestRouter(t, c.routing).whole(event(rel, "x", "{}", c.at), now)
+		got, err := newTestRouter(t, c.settings).whole(event(rel, "x", "{}", c.at), now)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -170,7 +170,7 @@ func TestTimestampsFromTheRowObeyTheSameRule(t *testing.T) {
 	}
 	for _, at := range []string{"infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "12026-01-01 00:00:00+00"} {
 		_, err := newTestRouter(t, byRow).whole(event(rel, "x", "{}", at), now)
-		if u := (*unroutable)(nil); !errors.As(err, &u) || !strings.Contains(u.reason, "no time that a record can carry") {
+		if u := (*Unroutable)(nil); !errors.As(err, &u) || !strings.Contains(u.Reason, "no time that a record can carry") {
 			t.Errorf("%s: %v", at, err)
 		}
 	}
@@ -180,16 +180,16 @@ func TestTraceContextReachesTheRecord(t *testing.T) {
 	const store = "#Sun Mar 01 12:00:00 UTC 2026\n! a comment\n  traceparent = 00-a-b-01\r\ntracestate=k\\=v,\\u0078\\:y\\\\\n"
 	rel := table("t", "id", oidText, "event_type", oidText, "aggregatetype", oidText, "aggregateid", oidText, "payload", oidText, "tracingspancontext", oidVarchar)
 	for _, c := range []struct {
-		routing Routing
-		context any
-		want    string
+		settings Settings
+		context  any
+		want     string
 	}{
-		{Routing{}, store, `id=1 event_type=e traceparent=00-a-b-01 tracestate=k=v,x:y\`},
-		{Routing{}, nil, "id=1 event_type=e"},
-		{Routing{}, "", "id=1 event_type=e"},
-		{Routing{Debezium: true}, store, `__debezium.context.connectorLogicalName=orders traceparent=00-a-b-01 tracestate=k=v,x:y\ id=1`},
+		{Settings{}, store, `id=1 event_type=e traceparent=00-a-b-01 tracestate=k=v,x:y\`},
+		{Settings{}, nil, "id=1 event_type=e"},
+		{Settings{}, "", "id=1 event_type=e"},
+		{Settings{Debezium: true}, store, `__debezium.context.connectorLogicalName=orders traceparent=00-a-b-01 tracestate=k=v,x:y\ id=1`},
 	} {
-		got, err := newTestRouter(t, c.routing).whole(event(rel, "1", "e", "a", "k", "{}", c.context), commitTime)
+		got, err := newTestRouter(t, c.settings).whole(event(rel, "1", "e", "a", "k", "{}", c.context), commitTime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,15 +203,16 @@ func TestTraceContextReachesTheRecord(t *testing.T) {
 func TestEventIDIsTheSameInEveryFormat(t *testing.T) {
 	for _, e := range []*decoder.Event{event(ownTable, `a"b`, "order", "42", "X", "{}"), event(tutorialTable, "17", "X", "{}"), event(ownTable, `"q"`, "order", "42", "X", "{}")} {
 		for _, f := range []Format{Verbatim, JSON, JSONWithSchema} {
-			r := newTestRouter(t, Routing{HeaderFormat: f})
-			id, err := r.eventID(e)
+			r := newTestRouter(t, Settings{HeaderFormat: f})
+			id, err := r.EventID(e)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := r.route(e, commitTime); err != nil {
+			routed, err := r.Route(e, commitTime)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if header := r.rec.Headers[0]; string(header.Key) != "id" || string(plainID(header.Value)) != string(id) {
+			if header := routed.Record.Headers[0]; string(header.Key) != HeaderID || string(PlainID(header.Value)) != string(id) {
 				t.Errorf("header %s=%s, of event %s", header.Key, header.Value, id)
 			}
 		}
@@ -219,7 +220,7 @@ func TestEventIDIsTheSameInEveryFormat(t *testing.T) {
 }
 
 func TestCloudEventsNameWhatTheyLack(t *testing.T) {
-	r := newTestRouter(t, Routing{Value: CloudEventsBinary, Source: "${tenant}"})
+	r := newTestRouter(t, Settings{Value: CloudEventsBinary, Source: "${tenant}"})
 	rel := table("t", "id", oidText, "event_type", oidText, "payload", oidBytea, "tenant", oidText, "headers", oidJSONB)
 	for _, c := range []struct {
 		event *decoder.Event
@@ -242,17 +243,15 @@ func TestCloudEventsNameWhatTheyLack(t *testing.T) {
 			t.Errorf("%s, want %s", said, c.want)
 		}
 	}
-	if _, err := newTestRouter(t, Routing{Value: CloudEventsBinary, Topic: "x"}).whole(event(table("t", "payload", oidText), "x"), commitTime); err == nil || !strings.Contains(err.Error(), "CloudEvents must have") {
+	if _, err := newTestRouter(t, Settings{Value: CloudEventsBinary, Topic: "x"}).whole(event(table("t", "payload", oidText), "x"), commitTime); err == nil || !strings.Contains(err.Error(), "CloudEvents must have") {
 		t.Errorf("a table without event types: %v", err)
 	}
 }
 
 // That a table has no key, and so no order, must not be found out from Kafka.
 func TestTableWithoutKeyIsToldOnce(t *testing.T) {
-	var told logs
-	cfg := Config{Name: "orders", Log: zerolog.New(&told)}
-	cfg.setDefaults()
-	r, err := newRouter(&cfg)
+	var told strings.Builder
+	r, err := New("orders", Settings{}, zerolog.New(&told))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +264,7 @@ func TestTableWithoutKeyIsToldOnce(t *testing.T) {
 			}
 		}
 	}
-	if lines := told.with("no key"); len(lines) != 1 || !strings.Contains(lines[0], "public.outbox_table") {
-		t.Errorf("told: %q", lines)
+	if strings.Count(told.String(), "no key") != 1 || !strings.Contains(told.String(), "public.outbox_table") {
+		t.Errorf("told: %q", told.String())
 	}
 }

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 type maker func(values []decoder.Value) ([]byte, error)
 
 // partOf gives a column as a part of a record.
-func (r *router) partOf(c columns, column int) (*columnPart, error) {
+func (r *Router) partOf(c columns, column int) (*columnPart, error) {
 	col := &c.relation.Columns[column]
-	typ, known := connectTypeOf(col, r.routing.Debezium)
+	typ, known := connectTypeOf(col, r.settings.Debezium)
 	if !known {
 		return nil, fmt.Errorf("column %q of table %s has type OID %d, and what Debezium's converters make of that is not known: it cannot be placed with outbox.compat: debezium",
 			col.Name, c.relation, col.Type)
@@ -21,21 +21,21 @@ func (r *router) partOf(c columns, column int) (*columnPart, error) {
 }
 
 // bindValue chooses how the values of a table's records are made.
-func (r *router) bindValue(p *plan, c columns) error {
+func (r *Router) bindValue(p *plan, c columns) error {
 	payload, err := r.partOf(c, p.payload)
 	if err != nil {
 		return err
 	}
 	var whole part = payload
-	format := r.set.value
-	if r.routing.ExpandJSON {
+	format := r.parsed.value
+	if r.settings.ExpandJSON {
 		whole = &expandedPart{columnPart: *payload, checked: isJSON(c, p.payload), withSchema: format == JSONWithSchema}
 	}
-	if len(r.set.envelope) > 0 {
+	if len(r.parsed.envelope) > 0 {
 		if whole, err = r.envelopeOf(p, c, whole); err != nil {
 			return err
 		}
-		if format == Verbatim && !r.routing.Debezium {
+		if format == Verbatim && !r.settings.Debezium {
 			format = JSON
 		}
 	}
@@ -47,7 +47,7 @@ func (r *router) bindValue(p *plan, c columns) error {
 	}
 	p.value = r.unlessNull(p, build)
 	asSent := whole == part(payload) && (format == Verbatim || format == CloudEventsBinary) && payload.typ.convert == nil
-	mayBeBlank := r.routing.Debezium && !r.routing.NoTombstone
+	mayBeBlank := r.settings.Debezium && !r.settings.NoTombstone
 	if !asSent || mayBeBlank {
 		return nil
 	}
@@ -70,10 +70,10 @@ func isJSON(c columns, column int) bool {
 }
 
 // unlessNull decides about a payload that is NULL.
-func (r *router) unlessNull(p *plan, build maker) maker {
-	tombstone := !r.routing.NoTombstone
+func (r *Router) unlessNull(p *plan, build maker) maker {
+	tombstone := !r.settings.NoTombstone
 	switch {
-	case r.routing.Debezium && tombstone:
+	case r.settings.Debezium && tombstone:
 		blankable := !p.bytea // Debezium never takes bytes for blank
 		return func(values []decoder.Value) ([]byte, error) {
 			v := &values[p.payload]
@@ -82,17 +82,17 @@ func (r *router) unlessNull(p *plan, build maker) maker {
 			}
 			return build(values)
 		}
-	case r.routing.Debezium && (r.set.value != Verbatim || len(r.set.envelope) > 0):
+	case r.settings.Debezium && (r.parsed.value != Verbatim || len(r.parsed.envelope) > 0):
 		return build // which knows what a NULL is
 	}
 	return func(values []decoder.Value) ([]byte, error) {
 		if values[p.payload].Format != decoder.Null {
 			return build(values)
 		}
-		if tombstone || r.routing.Debezium {
+		if tombstone || r.settings.Debezium {
 			return nil, nil
 		}
-		return nil, &unroutable{"the payload is NULL (outbox.tombstone_on_null is false)"}
+		return nil, &Unroutable{"the payload is NULL (outbox.tombstone_on_null is false)"}
 	}
 }
 

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"cmp"
@@ -30,13 +30,13 @@ const (
 
 // readRegex reads a match and a replacement; there is none where both are empty. Either alone gets Debezium's default for the
 // other.
-func (s *settings) readRegex(r TopicRegex) {
+func (p *parsed) readRegex(r TopicRegex) {
 	if r == (TopicRegex{}) {
 		return
 	}
 	match, replace := cmp.Or(r.Match, debeziumMatch), cmp.Or(r.Replace, debeziumReplace)
 	if part := unlikeJava(match); part != "" {
-		s.refuse("outbox.topic_regex.match", "%s means something else in Java, and is not supported", part)
+		p.refuse("outbox.topic_regex.match", "%s means something else in Java, and is not supported", part)
 		return
 	}
 	t := &topicRegex{}
@@ -47,7 +47,7 @@ func (s *settings) readRegex(r TopicRegex) {
 			part = what.Expr
 			err = errors.New(what.Code.String())
 		}
-		s.refuse("outbox.topic_regex.match", "%q: %v; what Java has beyond RE2 (lookaround, backreferences, possessive quantifiers, atomic groups) is not supported", part, err)
+		p.refuse("outbox.topic_regex.match", "%q: %v; what Java has beyond RE2 (lookaround, backreferences, possessive quantifiers, atomic groups) is not supported", part, err)
 		return
 	}
 	// As it was understood, not as it was written: a quote that is still open would take the end in.
@@ -56,18 +56,18 @@ func (s *settings) readRegex(r TopicRegex) {
 		t.whole, err = regexp.Compile(`\A(?:` + parsed.String() + `)\z`)
 	}
 	if err != nil {
-		s.refuse("outbox.topic_regex.match", "%v", err)
+		p.refuse("outbox.topic_regex.match", "%v", err)
 		return
 	}
 	if r.Replace == "" && t.first.SubexpIndex("routedByValue") < 0 {
-		s.refuse("outbox.topic_regex.replace", "required: what becomes of a match")
+		p.refuse("outbox.topic_regex.replace", "required: what becomes of a match")
 		return
 	}
 	if t.replacement, err = parseReplacement(replace, t.first); err != nil {
-		s.refuse("outbox.topic_regex.replace", "%v", err)
+		p.refuse("outbox.topic_regex.replace", "%v", err)
 		return
 	}
-	s.regex = t
+	p.regex = t
 }
 
 // unlikeJava names a part that Go would take for something else without an error: Java's sets within sets.

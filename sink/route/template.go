@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"fmt"
@@ -88,7 +88,7 @@ func (p *templatePart) load(values []decoder.Value) error {
 	var null string
 	var ok bool
 	if p.text, null, ok = p.template.expand(p.text[:0], values); !ok {
-		return &unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", null)}
+		return &Unroutable{fmt.Sprintf("%s is NULL, and the key is made from it", null)}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"errors"
@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
 
 	"github.com/outrider-relay/outrider/decoder"
 )
@@ -50,19 +52,18 @@ func event(rel *decoder.Relation, values ...any) *decoder.Event {
 	return e
 }
 
-func newTestRouter(t testing.TB, routing Routing) *router {
+func newTestRouter(t testing.TB, settings Settings) *Router {
 	t.Helper()
-	cfg := Config{Name: "orders", Routing: routing}
-	cfg.setDefaults()
-	r, err := newRouter(&cfg)
+	r, err := New("orders", settings, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.MaxTimestampAge = time.Hour
 	return r
 }
 
-// routed is a record as text: easy to compare, and copied out of the router's memory.
-type routed struct {
+// asText is a record as text: easy to compare, and copied out of the router's memory.
+type asText struct {
 	topic, key, value string
 	partition         int32
 	headers           []string
@@ -76,17 +77,17 @@ func text(b []byte) string {
 	return string(b)
 }
 
-// whole routes e as Append does: the topic is checked as well.
-func (r *router) whole(e *decoder.Event, now time.Time) (routed, error) {
-	err := r.route(e, now)
+// whole routes e as a sink does: the topic is checked as well.
+func (r *Router) whole(e *decoder.Event, now time.Time) (asText, error) {
+	got, err := r.Route(e, now)
 	if err == nil {
-		err = r.checkTopic(r.topicName)
+		err = r.CheckTopic(got.Topic)
 	}
 	if err != nil {
-		return routed{}, err
+		return asText{}, err
 	}
-	out := routed{topic: string(r.topicName), key: text(r.rec.Key), value: text(r.rec.Value), partition: r.partition, timestamp: r.rec.Timestamp}
-	for _, h := range r.rec.Headers {
+	out := asText{topic: string(got.Topic), key: text(got.Record.Key), value: text(got.Record.Value), partition: got.Partition, timestamp: got.Record.Timestamp}
+	for _, h := range got.Record.Headers {
 		out.headers = append(out.headers, string(h.Key)+"="+text(h.Value))
 	}
 	return out, nil
@@ -104,82 +105,82 @@ func TestRowsBecomeRecordsAsTheContractSays(t *testing.T) {
 	with := func(headers ...string) []string { return append(append(slices.Clone(plain), headers...), position) }
 
 	for name, c := range map[string]struct {
-		routing Routing
-		event   *decoder.Event
-		want    routed
+		settings Settings
+		event    *decoder.Event
+		want     asText
 	}{
-		"our own table": {Routing{}, order, routed{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
+		"our own table": {Settings{}, order, asText{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
 		"the tutorial's table": {
-			Routing{},
+			Settings{},
 			event(tutorialTable, "17", "UserRegistered", `{"user": "x"}`, "2026-03-01 12:00:00", "f"),
-			routed{"UserRegistered", "<null>", `{"user": "x"}`, -1, []string{"id=17", "event_type=UserRegistered", position}, 0},
+			asText{"UserRegistered", "<null>", `{"user": "x"}`, -1, []string{"id=17", "event_type=UserRegistered", position}, 0},
 		},
 		"the tutorial's table with a key": {
-			Routing{Key: "${id}"},
+			Settings{Key: "${id}"},
 			event(tutorialTable, "17", "UserRegistered", `{}`),
-			routed{"UserRegistered", "17", `{}`, -1, []string{"id=17", "event_type=UserRegistered", position}, 0},
+			asText{"UserRegistered", "17", `{}`, -1, []string{"id=17", "event_type=UserRegistered", position}, 0},
 		},
 		"well-known names of others": {
-			Routing{},
+			Settings{},
 			event(table("outboxevent", "id", oidUUID, "aggregatetype", oidVarchar, "aggregateid", oidVarchar, "type", oidVarchar, "payload", oidVarchar),
 				uuid, "order", "42", "OrderPlaced", "{}"),
-			routed{"outbox.event.order", "42", "{}", -1, with(), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with(), 0},
 		},
 		"a payload is passed byte for byte": {
-			Routing{},
+			Settings{},
 			own(uuid, "order", "42", "OrderPlaced", "{\"n\":  123456789012345678901234567890.0, \"s\": \"\\u00e9 é\"}"),
-			routed{"outbox.event.order", "42", "{\"n\":  123456789012345678901234567890.0, \"s\": \"\\u00e9 é\"}", -1, with(), 0},
+			asText{"outbox.event.order", "42", "{\"n\":  123456789012345678901234567890.0, \"s\": \"\\u00e9 é\"}", -1, with(), 0},
 		},
-		"an empty payload is empty, not null":   {Routing{}, own(uuid, "order", "42", "OrderPlaced", ""), routed{"outbox.event.order", "42", "", -1, with(), 0}},
-		"an empty key is empty, not null":       {Routing{}, own(uuid, "order", "", "OrderPlaced", "{}"), routed{"outbox.event.order", "", "{}", -1, with(), 0}},
-		"a NULL payload is a tombstone":         {Routing{}, own(uuid, "order", "42", "OrderPlaced", nil), routed{"outbox.event.order", "42", "<null>", -1, with(), 0}},
-		"a NULL id has no header":               {Routing{}, own(nil, "order", "42", "OrderPlaced", "{}"), routed{"outbox.event.order", "42", "{}", -1, []string{"event_type=OrderPlaced", position}, 0}},
-		"the position can be left out":          {Routing{OmitPosition: true}, order, routed{"outbox.event.order", "42", `{"a": 1}`, -1, plain, 0}},
-		"bytea is passed as its bytes":          {Routing{}, event(byteaTable, uuid, "order", "42", "OrderPlaced", `\x00ff10`), routed{"outbox.event.order", "42", "\x00\xff\x10", -1, with(), 0}},
-		"an empty bytea is empty, not null":     {Routing{}, event(byteaTable, uuid, "order", "42", "OrderPlaced", `\x`), routed{"outbox.event.order", "42", "", -1, with(), 0}},
-		"templates take columns and roles":      {Routing{Topic: "a.${event_type}.${aggregate_type}-z", Key: "${aggregate_id}/${id}"}, order, routed{"a.OrderPlaced.order-z", "42/" + uuid, `{"a": 1}`, -1, with(), 0}},
-		"a literal topic":                       {Routing{Topic: "events"}, order, routed{"events", "42", `{"a": 1}`, -1, with(), 0}},
-		"tracing columns become headers":        {Routing{}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", "00-1-2-01", "v=1"), routed{"outbox.event.order", "42", "{}", -1, with("traceparent=00-1-2-01", "tracestate=v=1"), 0}},
-		"columns are placed as headers":         {Routing{Headers: []string{"tenant", "aggregate_type:kind"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", nil, nil, "acme"), routed{"outbox.event.order", "42", "{}", -1, with("tenant=acme", "kind=order"), 0}},
-		"a partition column decides":            {Routing{Columns: map[string]string{"partition": "shard"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", nil, nil, nil, "3"), routed{"outbox.event.order", "42", "{}", 3, with(), 0}},
-		"a NULL partition leaves it to the key": {Routing{Columns: map[string]string{"partition": "shard"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}"), routed{"outbox.event.order", "42", "{}", -1, with(), 0}},
+		"an empty payload is empty, not null":   {Settings{}, own(uuid, "order", "42", "OrderPlaced", ""), asText{"outbox.event.order", "42", "", -1, with(), 0}},
+		"an empty key is empty, not null":       {Settings{}, own(uuid, "order", "", "OrderPlaced", "{}"), asText{"outbox.event.order", "", "{}", -1, with(), 0}},
+		"a NULL payload is a tombstone":         {Settings{}, own(uuid, "order", "42", "OrderPlaced", nil), asText{"outbox.event.order", "42", "<null>", -1, with(), 0}},
+		"a NULL id has no header":               {Settings{}, own(nil, "order", "42", "OrderPlaced", "{}"), asText{"outbox.event.order", "42", "{}", -1, []string{"event_type=OrderPlaced", position}, 0}},
+		"the position can be left out":          {Settings{OmitPosition: true}, order, asText{"outbox.event.order", "42", `{"a": 1}`, -1, plain, 0}},
+		"bytea is passed as its bytes":          {Settings{}, event(byteaTable, uuid, "order", "42", "OrderPlaced", `\x00ff10`), asText{"outbox.event.order", "42", "\x00\xff\x10", -1, with(), 0}},
+		"an empty bytea is empty, not null":     {Settings{}, event(byteaTable, uuid, "order", "42", "OrderPlaced", `\x`), asText{"outbox.event.order", "42", "", -1, with(), 0}},
+		"templates take columns and roles":      {Settings{Topic: "a.${event_type}.${aggregate_type}-z", Key: "${aggregate_id}/${id}"}, order, asText{"a.OrderPlaced.order-z", "42/" + uuid, `{"a": 1}`, -1, with(), 0}},
+		"a literal topic":                       {Settings{Topic: "events"}, order, asText{"events", "42", `{"a": 1}`, -1, with(), 0}},
+		"tracing columns become headers":        {Settings{}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", "00-1-2-01", "v=1"), asText{"outbox.event.order", "42", "{}", -1, with("traceparent=00-1-2-01", "tracestate=v=1"), 0}},
+		"columns are placed as headers":         {Settings{Headers: []string{"tenant", "aggregate_type:kind"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", nil, nil, "acme"), asText{"outbox.event.order", "42", "{}", -1, with("tenant=acme", "kind=order"), 0}},
+		"a partition column decides":            {Settings{Columns: map[string]string{"partition": "shard"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}", nil, nil, nil, "3"), asText{"outbox.event.order", "42", "{}", 3, with(), 0}},
+		"a NULL partition leaves it to the key": {Settings{Columns: map[string]string{"partition": "shard"}}, event(extra, uuid, "order", "42", "OrderPlaced", "{}"), asText{"outbox.event.order", "42", "{}", -1, with(), 0}},
 		"a topic column and a key column": {
-			Routing{Columns: map[string]string{"topic": "destination", "key": "tenant"}},
+			Settings{Columns: map[string]string{"topic": "destination", "key": "tenant"}},
 			event(extra, uuid, "order", "42", "OrderPlaced", "{}", nil, nil, "acme", nil, "billing"),
-			routed{"billing", "acme", "{}", -1, with(), 0},
+			asText{"billing", "acme", "{}", -1, with(), 0},
 		},
-		"allowed by name":   {Routing{AllowedTopics: []string{"x", "outbox.event.order"}}, order, routed{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
-		"allowed by prefix": {Routing{AllowedTopics: []string{"outbox.*"}}, order, routed{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
+		"allowed by name":   {Settings{AllowedTopics: []string{"x", "outbox.event.order"}}, order, asText{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
+		"allowed by prefix": {Settings{AllowedTopics: []string{"outbox.*"}}, order, asText{"outbox.event.order", "42", `{"a": 1}`, -1, with(), 0}},
 		"a row's headers": {
-			Routing{},
+			Settings{},
 			own(uuid, "order", "42", "OrderPlaced", "{}", `{"s": "x", "n": 1.50, "b": true, "z": null, "o": {"k": [1, "2"]}, "a": [], "e": ""}`),
-			routed{"outbox.event.order", "42", "{}", -1, with("s=x", "n=1.50", "b=true", "z=<null>", `o={"k": [1, "2"]}`, "a=[]", "e="), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with("s=x", "n=1.50", "b=true", "z=<null>", `o={"k": [1, "2"]}`, "a=[]", "e="), 0},
 		},
 		"headers with escapes": {
-			Routing{},
+			Settings{},
 			own(uuid, "order", "42", "OrderPlaced", "{}", `{"q\"\\\u00fc": "line\nend \"é\" \ud83d\ude00", "ключ": "значение 😀"}`),
-			routed{"outbox.event.order", "42", "{}", -1, with("q\"\\ü=line\nend \"é\" 😀", "ключ=значение 😀"), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with("q\"\\ü=line\nend \"é\" 😀", "ключ=значение 😀"), 0},
 		},
 		"half a surrogate has no UTF-8": { // PostgreSQL lets it pass in json, though not in jsonb
-			Routing{},
+			Settings{},
 			own(uuid, "order", "42", "OrderPlaced", "{}", `{"a": "x\ud83dy"}`),
-			routed{"outbox.event.order", "42", "{}", -1, with("a=x\uFFFDy"), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with("a=x\uFFFDy"), 0},
 		},
-		"an empty headers object": {Routing{}, own(uuid, "order", "42", "OrderPlaced", "{}", "{ }"), routed{"outbox.event.order", "42", "{}", -1, with(), 0}},
+		"an empty headers object": {Settings{}, own(uuid, "order", "42", "OrderPlaced", "{}", "{ }"), asText{"outbox.event.order", "42", "{}", -1, with(), 0}},
 		"headers of ours are dropped": {
-			Routing{},
+			Settings{},
 			own(uuid, "order", "42", "OrderPlaced", "{}", `{"outrider-position": "forged", "outrider-\u0078": 1, "kept": "1"}`),
-			routed{"outbox.event.order", "42", "{}", -1, with("kept=1"), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with("kept=1"), 0},
 		},
 		"headers that lie in a text column": {
-			Routing{},
+			Settings{},
 			event(table("t", "id", oidText, "aggregate_type", oidText, "aggregate_id", oidText, "event_type", oidText, "payload", oidText, "headers", oidText),
 				uuid, "order", "42", "OrderPlaced", "{}", ` { "a" : "b" } `),
-			routed{"outbox.event.order", "42", "{}", -1, with("a=b"), 0},
+			asText{"outbox.event.order", "42", "{}", -1, with("a=b"), 0},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newTestRouter(t, c.routing)
+			r := newTestRouter(t, c.settings)
 			c.want.timestamp = commitTime.UnixMilli()
 			for range 2 { // what one row leaves behind must not show in the next
 				got, err := r.whole(c.event, commitTime.Add(time.Second))
@@ -195,12 +196,13 @@ func TestRowsBecomeRecordsAsTheContractSays(t *testing.T) {
 }
 
 func TestDroppedHeadersAreCounted(t *testing.T) {
-	r := newTestRouter(t, Routing{})
+	r := newTestRouter(t, Settings{})
+	r.HeadersDropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"})
 	e := event(ownTable, "1", "order", "42", "X", "{}", `{"outrider-position": "forged", "outrider-": 1, "kept": "1"}`)
 	if _, err := r.whole(e, commitTime); err != nil {
 		t.Fatal(err)
 	}
-	if n := testutil.ToFloat64(r.stats.HeadersDropped); n != 2 {
+	if n := testutil.ToFloat64(r.HeadersDropped); n != 2 {
 		t.Errorf("%v headers counted, not 2", n)
 	}
 }
@@ -212,43 +214,43 @@ func TestPoisonRowsAreToldApart(t *testing.T) {
 		return event(rel, "id-1", "order", "42", "X", "{}", h)
 	}
 	shard := func(v string) *decoder.Event { return event(loose, "id-1", "order", "42", "X", "{}", nil, v) }
-	byShard := Routing{Columns: map[string]string{"partition": "shard"}}
+	byShard := Settings{Columns: map[string]string{"partition": "shard"}}
 	for name, c := range map[string]struct {
-		routing Routing
-		event   *decoder.Event
-		reason  string
+		settings Settings
+		event    *decoder.Event
+		reason   string
 	}{
-		"NULL topic":                    {Routing{}, row(nil, "42"), "aggregate_type is NULL, and the topic"},
-		"NULL key":                      {Routing{}, row("order", nil), "aggregate_id is NULL, and the key"},
-		"empty topic":                   {Routing{Topic: "${aggregate_type}"}, row("", "42"), "0 characters"},
-		"topic too long":                {Routing{}, row(strings.Repeat("x", 237), "42"), "250 characters"},
-		"topic .":                       {Routing{Topic: "${aggregate_type}"}, row(".", "42"), `"." is not a topic`},
-		"topic ..":                      {Routing{Topic: "${aggregate_type}"}, row("..", "42"), `".." is not a topic`},
-		"topic with a space":            {Routing{}, row("an order", "42"), "outside [a-zA-Z0-9._-]"},
-		"topic beyond ASCII":            {Routing{}, row("é", "42"), "outside [a-zA-Z0-9._-]"},
-		"topic that is no UTF-8":        {Routing{}, row("\xff", "42"), "outside [a-zA-Z0-9._-]"},
-		"internal topic":                {Routing{Topic: "${aggregate_type}"}, row("__consumer_offsets", "42"), "internal"},
-		"topic not allowed":             {Routing{AllowedTopics: []string{"outbox.event.a*", "b"}}, row("order", "42"), "allowed_topics"},
-		"NULL payload where it is none": {Routing{NoTombstone: true}, event(ownTable, "id-1", "order", "42", "X", nil), "payload is NULL"},
-		"headers are an array":          {Routing{}, headers(ownTable, `["a"]`), "no JSON object"},
-		"headers are a string":          {Routing{}, headers(ownTable, `"a"`), "no JSON object"},
-		"headers are JSON null":         {Routing{}, headers(ownTable, `null`), "no JSON object"},
-		"loose headers are no JSON":     {Routing{}, headers(loose, `{"a": "b"} x`), "not JSON"},
-		"loose headers are empty":       {Routing{}, headers(loose, ``), "not JSON"},
-		"loose headers are an array":    {Routing{}, headers(loose, `[{"a": "b"}]`), "no JSON object"},
+		"NULL topic":                    {Settings{}, row(nil, "42"), "aggregate_type is NULL, and the topic"},
+		"NULL key":                      {Settings{}, row("order", nil), "aggregate_id is NULL, and the key"},
+		"empty topic":                   {Settings{Topic: "${aggregate_type}"}, row("", "42"), "0 characters"},
+		"topic too long":                {Settings{}, row(strings.Repeat("x", 237), "42"), "250 characters"},
+		"topic .":                       {Settings{Topic: "${aggregate_type}"}, row(".", "42"), `"." is not a topic`},
+		"topic ..":                      {Settings{Topic: "${aggregate_type}"}, row("..", "42"), `".." is not a topic`},
+		"topic with a space":            {Settings{}, row("an order", "42"), "outside [a-zA-Z0-9._-]"},
+		"topic beyond ASCII":            {Settings{}, row("é", "42"), "outside [a-zA-Z0-9._-]"},
+		"topic that is no UTF-8":        {Settings{}, row("\xff", "42"), "outside [a-zA-Z0-9._-]"},
+		"internal topic":                {Settings{Topic: "${aggregate_type}"}, row("__consumer_offsets", "42"), "internal"},
+		"topic not allowed":             {Settings{AllowedTopics: []string{"outbox.event.a*", "b"}}, row("order", "42"), "allowed_topics"},
+		"NULL payload where it is none": {Settings{NoTombstone: true}, event(ownTable, "id-1", "order", "42", "X", nil), "payload is NULL"},
+		"headers are an array":          {Settings{}, headers(ownTable, `["a"]`), "no JSON object"},
+		"headers are a string":          {Settings{}, headers(ownTable, `"a"`), "no JSON object"},
+		"headers are JSON null":         {Settings{}, headers(ownTable, `null`), "no JSON object"},
+		"loose headers are no JSON":     {Settings{}, headers(loose, `{"a": "b"} x`), "not JSON"},
+		"loose headers are empty":       {Settings{}, headers(loose, ``), "not JSON"},
+		"loose headers are an array":    {Settings{}, headers(loose, `[{"a": "b"}]`), "no JSON object"},
 		"partition is negative":         {byShard, shard("-1"), "no partition number"},
 		"partition is too large":        {byShard, shard("2147483648"), "no partition number"},
-		"bytea in escape format":        {Routing{}, event(byteaTable, "id-1", "order", "42", "X", `a\000b`), "hex"},
-		"bytea cut short":               {Routing{}, event(byteaTable, "id-1", "order", "42", "X", `\x0`), "hex"},
+		"bytea in escape format":        {Settings{}, event(byteaTable, "id-1", "order", "42", "X", `a\000b`), "hex"},
+		"bytea cut short":               {Settings{}, event(byteaTable, "id-1", "order", "42", "X", `\x0`), "hex"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := newTestRouter(t, c.routing).whole(c.event, commitTime)
-			var u *unroutable
+			got, err := newTestRouter(t, c.settings).whole(c.event, commitTime)
+			var u *Unroutable
 			if !errors.As(err, &u) {
 				t.Fatalf("routed to %#v, error %v", got, err)
 			}
-			if !strings.Contains(u.reason, c.reason) {
-				t.Errorf("reason %q does not say %q", u.reason, c.reason)
+			if !strings.Contains(u.Reason, c.reason) {
+				t.Errorf("reason %q does not say %q", u.Reason, c.reason)
 			}
 		})
 	}
@@ -257,22 +259,22 @@ func TestPoisonRowsAreToldApart(t *testing.T) {
 // A table or settings that cannot work are no event's fault: the error is none that a policy may skip over.
 func TestUnfitTablesAndSettingsAreNoPoison(t *testing.T) {
 	for name, c := range map[string]struct {
-		routing Routing
-		rel     *decoder.Relation
-		says    string
+		settings Settings
+		rel      *decoder.Relation
+		says     string
 	}{
-		"no payload":                {Routing{}, table("t", "id", oidText, "aggregate_type", oidText), "no payload column"},
-		"payload of a wrong type":   {Routing{}, table("t", "payload", oidInt4, "event_type", oidText), "type OID 23"},
-		"headers of a wrong type":   {Routing{}, table("t", "payload", oidText, "event_type", oidText, "headers", oidBytea), "jsonb, json or text"},
-		"no column for the topic":   {Routing{}, table("t", "payload", oidText), "${event_type}"},
-		"no column for a template":  {Routing{Key: "${nobody}"}, ownTable, "${nobody}"},
-		"no column for a role":      {Routing{Columns: map[string]string{"payload": "body"}}, ownTable, `"body"`},
-		"no column for a header":    {Routing{Headers: []string{"tenant"}}, ownTable, `"tenant"`},
-		"partition is not a number": {Routing{Columns: map[string]string{"partition": "event_type"}}, ownTable, "an integer"},
+		"no payload":                {Settings{}, table("t", "id", oidText, "aggregate_type", oidText), "no payload column"},
+		"payload of a wrong type":   {Settings{}, table("t", "payload", oidInt4, "event_type", oidText), "type OID 23"},
+		"headers of a wrong type":   {Settings{}, table("t", "payload", oidText, "event_type", oidText, "headers", oidBytea), "jsonb, json or text"},
+		"no column for the topic":   {Settings{}, table("t", "payload", oidText), "${event_type}"},
+		"no column for a template":  {Settings{Key: "${nobody}"}, ownTable, "${nobody}"},
+		"no column for a role":      {Settings{Columns: map[string]string{"payload": "body"}}, ownTable, `"body"`},
+		"no column for a header":    {Settings{Headers: []string{"tenant"}}, ownTable, `"tenant"`},
+		"partition is not a number": {Settings{Columns: map[string]string{"partition": "event_type"}}, ownTable, "an integer"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newTestRouter(t, c.routing).whole(event(c.rel), commitTime)
-			var u *unroutable
+			_, err := newTestRouter(t, c.settings).whole(event(c.rel), commitTime)
+			var u *Unroutable
 			if err == nil || errors.As(err, &u) {
 				t.Fatalf("error %v", err)
 			}
@@ -281,14 +283,14 @@ func TestUnfitTablesAndSettingsAreNoPoison(t *testing.T) {
 			}
 		})
 	}
-	for name, routing := range map[string]Routing{
+	for name, settings := range map[string]Settings{
 		"open template":      {Topic: "a.${b"},
 		"empty reference":    {Key: "${}"},
 		"unknown role":       {Columns: map[string]string{"colour": "x"}},
 		"empty alias":        {Headers: []string{"x:"}},
 		"an alias like ours": {Headers: []string{"x:outrider-position"}},
 	} {
-		if _, err := New(Config{Brokers: []string{"localhost:9092"}, Routing: routing}); err == nil {
+		if _, err := New("orders", settings, zerolog.Nop()); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -296,7 +298,7 @@ func TestUnfitTablesAndSettingsAreNoPoison(t *testing.T) {
 
 // A broker ages its memory of a producer by the records' stamps, so an old one would let a repeated batch in.
 func TestStampsAreNeverOldAndTheTruthIsKept(t *testing.T) {
-	r := newTestRouter(t, Routing{})
+	r := newTestRouter(t, Settings{})
 	for name, c := range map[string]struct {
 		age       time.Duration
 		stamp     time.Duration // after the commit
@@ -327,7 +329,7 @@ func TestStampsAreNeverOldAndTheTruthIsKept(t *testing.T) {
 }
 
 func TestAlteredTableIsResolvedAnew(t *testing.T) {
-	r := newTestRouter(t, Routing{})
+	r := newTestRouter(t, Settings{})
 	before := table("t", "id", oidText, "event_type", oidText, "payload", oidText)
 	after := table("t", "payload", oidText, "id", oidText, "event_type", oidText, "aggregate_id", oidText)
 	other := table("u", "event_type", oidText, "payload", oidText)

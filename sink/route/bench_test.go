@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"strings"
@@ -15,15 +15,16 @@ func plainRow() *decoder.Event {
 }
 
 func TestPlainRowsAllocateNothing(t *testing.T) {
-	r := newTestRouter(t, Routing{})
+	r := newTestRouter(t, Settings{})
 	e := plainRow()
 	b := record.Builder{}
 	b.Reset(make([]byte, 0, 2<<20))
 	allocs := testing.AllocsPerRun(1000, func() {
-		if err := r.route(e, commitTime); err != nil {
+		routed, err := r.Route(e, commitTime)
+		if err != nil {
 			t.Fatal(err)
 		}
-		b.Append(&r.rec)
+		b.Append(&routed.Record)
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations to route a row and to put it into a batch", allocs)
@@ -32,7 +33,7 @@ func TestPlainRowsAllocateNothing(t *testing.T) {
 
 // What has to be written anew is written into memory that is there.
 func TestFormatsAllocateNothing(t *testing.T) {
-	for name, routing := range map[string]Routing{
+	for name, settings := range map[string]Settings{
 		"json":             {Value: JSON, KeyFormat: JSON, HeaderFormat: JSON},
 		"json with schema": {Value: JSONWithSchema, KeyFormat: JSONWithSchema, HeaderFormat: JSONWithSchema},
 		"envelope":         {Envelope: []string{"event_type", "created_at"}},
@@ -40,11 +41,11 @@ func TestFormatsAllocateNothing(t *testing.T) {
 		"debezium":         {Debezium: true, Value: JSONWithSchema, Headers: []string{"event_type"}, Envelope: []string{"event_type"}},
 		"own columns":      {Columns: map[string]string{"public.outbox.payload": "headers"}},
 	} {
-		r := newTestRouter(t, routing)
+		r := newTestRouter(t, settings)
 		e := plainRow()
 		e.Relation = ownTable
 		if allocs := testing.AllocsPerRun(100, func() {
-			if err := r.route(e, commitTime); err != nil {
+			if _, err := r.Route(e, commitTime); err != nil {
 				t.Fatal(err)
 			}
 		}); allocs != 0 {
@@ -58,7 +59,7 @@ func BenchmarkRoute(b *testing.B) {
 	headers.Values[5].Data = []byte(`{"tenant": "acme", "note": "a \"quoted\" word", "n": 12}`)
 	for name, e := range map[string]*decoder.Event{"plain": plainRow(), "headers": headers} {
 		b.Run(name, func(b *testing.B) {
-			r := newTestRouter(b, Routing{})
+			r := newTestRouter(b, Settings{})
 			n := 0
 			for _, v := range e.Values {
 				n += len(v.Data)
@@ -66,7 +67,7 @@ func BenchmarkRoute(b *testing.B) {
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := r.route(e, commitTime); err != nil {
+				if _, err := r.Route(e, commitTime); err != nil {
 					b.Fatal(err)
 				}
 			}

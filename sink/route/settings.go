@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"cmp"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Routing says how columns become a record. Roles are found by well-known column names; Columns overrides.
-type Routing struct {
+// Settings says how columns become a record. Roles are found by well-known column names; Columns overrides.
+type Settings struct {
 	// Columns maps a role (id, aggregate_type, aggregate_id, event_type, payload, headers, timestamp, topic, key, partition) to a
 	// column; as schema.table.role it is that of one table alone.
 	Columns map[string]string
@@ -60,16 +60,16 @@ type SettingError struct{ Setting, Reason string }
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Reason }
 
 // Check finds what is wrong with templates, expressions, and settings that contradict each other, for a relay of that name.
-func (r *Routing) Check(name string) []*SettingError {
-	s := newSettings(r)
-	s.parse(r, name)
-	s.checkTogether(r)
-	s.readContext(r, name)
-	return s.wrong
+func (set *Settings) Check(name string) []*SettingError {
+	p := withDefaults(set)
+	p.readTexts(set, name)
+	p.checkTogether(set)
+	p.readContext(set, name)
+	return p.wrong
 }
 
-// settings is Routing as it was read, before any table is known.
-type settings struct {
+// parsed is Settings as they were read, before any table is known.
+type parsed struct {
 	topic, key, source        template
 	regex                     *topicRegex
 	headers, envelope         []placement
@@ -89,61 +89,61 @@ type placement struct{ column, alias string }
 // noKey is the key of records without one.
 const noKey = "none"
 
-// readRouting finds everything that can be wrong before a table is known.
-func readRouting(routing *Routing, name string) (settings, error) {
-	s := newSettings(routing)
-	s.parse(routing, name)
-	for role := range routing.Columns {
+// parse finds everything that can be wrong before a table is known.
+func parse(set *Settings, name string) (parsed, error) {
+	p := withDefaults(set)
+	p.readTexts(set, name)
+	for role := range set.Columns {
 		_, known := columnNames[role[strings.LastIndex(role, ".")+1:]]
 		if !known || strings.Count(role, ".") == 1 {
-			s.refuse("outbox.columns", "%q is not a role, nor schema.table.role", role)
+			p.refuse("outbox.columns", "%q is not a role, nor schema.table.role", role)
 		}
 	}
-	s.headers = s.placements("outbox.headers", routing.Headers)
-	s.envelope = s.placements("outbox.envelope", routing.Envelope)
-	s.contentTypeIsPlaced = slices.ContainsFunc(s.headers, func(h placement) bool { return h.alias == contentType })
-	s.checkTogether(routing)
-	s.readContext(routing, name)
-	errs := make([]error, len(s.wrong))
-	for i, e := range s.wrong {
+	p.headers = p.placements("outbox.headers", set.Headers)
+	p.envelope = p.placements("outbox.envelope", set.Envelope)
+	p.contentTypeIsPlaced = slices.ContainsFunc(p.headers, func(h placement) bool { return h.alias == contentType })
+	p.checkTogether(set)
+	p.readContext(set, name)
+	errs := make([]error, len(p.wrong))
+	for i, e := range p.wrong {
 		errs[i] = e
 	}
-	return s, errors.Join(errs...)
+	return p, errors.Join(errs...)
 }
 
-func newSettings(routing *Routing) settings {
-	s := settings{
-		value: cmp.Or(routing.Value, Verbatim), headerFormat: cmp.Or(routing.HeaderFormat, Verbatim), keyFormat: cmp.Or(routing.KeyFormat, Verbatim),
-		topicIsDefault: routing.Topic == "", keyAbsent: routing.Key == noKey,
+func withDefaults(set *Settings) parsed {
+	p := parsed{
+		value: cmp.Or(set.Value, Verbatim), headerFormat: cmp.Or(set.HeaderFormat, Verbatim), keyFormat: cmp.Or(set.KeyFormat, Verbatim),
+		topicIsDefault: set.Topic == "", keyAbsent: set.Key == noKey,
 	}
-	if routing.Debezium {
-		s.keyFormat = cmp.Or(routing.KeyFormat, s.value)
+	if set.Debezium {
+		p.keyFormat = cmp.Or(set.KeyFormat, p.value)
 	}
-	return s
+	return p
 }
 
-func (s *settings) refuse(setting, format string, args ...any) {
-	s.wrong = append(s.wrong, &SettingError{setting, fmt.Sprintf(format, args...)})
+func (p *parsed) refuse(setting, format string, args ...any) {
+	p.wrong = append(p.wrong, &SettingError{setting, fmt.Sprintf(format, args...)})
 }
 
-// parse reads the templates and the expression.
-func (s *settings) parse(routing *Routing, name string) {
+// readTexts reads the templates and the expression.
+func (p *parsed) readTexts(set *Settings, name string) {
 	read := func(setting, text string) template {
 		t, err := parseTemplate(text)
 		if err != nil {
-			s.refuse(setting, "%v", err)
+			p.refuse(setting, "%v", err)
 		}
 		return t
 	}
-	s.topic = read("outbox.topic", routing.Topic)
-	if !s.keyAbsent {
-		s.key = read("outbox.key", routing.Key)
+	p.topic = read("outbox.topic", set.Topic)
+	if !p.keyAbsent {
+		p.key = read("outbox.key", set.Key)
 	}
-	s.source = read("outbox.cloudevents.source", cmp.Or(routing.Source, "/outrider/"+name))
-	s.readRegex(routing.TopicRegex)
+	p.source = read("outbox.cloudevents.source", cmp.Or(set.Source, "/outrider/"+name))
+	p.readRegex(set.TopicRegex)
 }
 
-func (s *settings) placements(setting string, texts []string) []placement {
+func (p *parsed) placements(setting string, texts []string) []placement {
 	var list []placement
 	for _, text := range texts {
 		column, alias, aliased := strings.Cut(text, ":")
@@ -151,7 +151,7 @@ func (s *settings) placements(setting string, texts []string) []placement {
 			alias = column
 		}
 		if column == "" || alias == "" || strings.HasPrefix(alias, string(ownHeaderPrefix)) {
-			s.refuse(setting, "%q is not column or column:alias (an alias may not begin with %s)", text, ownHeaderPrefix)
+			p.refuse(setting, "%q is not column or column:alias (an alias may not begin with %s)", text, ownHeaderPrefix)
 		}
 		list = append(list, placement{column, alias})
 	}
@@ -159,21 +159,21 @@ func (s *settings) placements(setting string, texts []string) []placement {
 }
 
 // checkTogether refuses settings that contradict each other.
-func (s *settings) checkTogether(routing *Routing) {
-	cloudEvents := s.value == CloudEventsBinary
+func (p *parsed) checkTogether(set *Settings) {
+	cloudEvents := p.value == CloudEventsBinary
 	switch {
-	case cloudEvents && routing.Debezium:
-		s.refuse("outbox.value", "Debezium's router makes no CloudEvents: cloudevents-binary does not go with outbox.compat: debezium")
-	case cloudEvents && len(routing.Envelope) > 0:
-		s.refuse("outbox.envelope", "has no place in CloudEvents, whose attributes are headers: use outbox.headers")
-	case routing.ExpandJSON && (cloudEvents || s.value == Verbatim && !routing.Debezium):
-		s.refuse("outbox.expand_json", "has no effect with outbox.value: %s; use json or json-with-schema", s.value)
+	case cloudEvents && set.Debezium:
+		p.refuse("outbox.value", "Debezium's router makes no CloudEvents: cloudevents-binary does not go with outbox.compat: debezium")
+	case cloudEvents && len(set.Envelope) > 0:
+		p.refuse("outbox.envelope", "has no place in CloudEvents, whose attributes are headers: use outbox.headers")
+	case set.ExpandJSON && (cloudEvents || p.value == Verbatim && !set.Debezium):
+		p.refuse("outbox.expand_json", "has no effect with outbox.value: %s; use json or json-with-schema", p.value)
 	}
-	if routing.Source != "" && !cloudEvents {
-		s.refuse("outbox.cloudevents.source", "has no effect without outbox.value: cloudevents-binary")
+	if set.Source != "" && !cloudEvents {
+		p.refuse("outbox.cloudevents.source", "has no effect without outbox.value: cloudevents-binary")
 	}
-	if routing.Context != nil && !routing.Debezium {
-		s.refuse("outbox.context_headers", "has no effect without outbox.compat: debezium")
+	if set.Context != nil && !set.Debezium {
+		p.refuse("outbox.context_headers", "has no effect without outbox.compat: debezium")
 	}
 }
 
@@ -182,20 +182,20 @@ var contextNames = []string{"connectorLogicalName", "taskId", "connectorName", "
 
 const contextPrefix = "__debezium.context."
 
-func (s *settings) readContext(routing *Routing, name string) {
-	context := routing.Context
+func (p *parsed) readContext(set *Settings, name string) {
+	context := set.Context
 	if context == nil {
 		context = map[string]string{contextNames[0]: name}
 	}
 	for _, n := range slices.Sorted(maps.Keys(context)) {
 		if !slices.Contains(contextNames, n) {
-			s.refuse("outbox.context_headers", "%q is none of %s", n, strings.Join(contextNames, ", "))
+			p.refuse("outbox.context_headers", "%q is none of %s", n, strings.Join(contextNames, ", "))
 		}
 	}
-	s.logicalName = cmp.Or(context[contextNames[0]], name)
+	p.logicalName = cmp.Or(context[contextNames[0]], name)
 	for _, n := range contextNames {
 		if value, ok := context[n]; ok {
-			s.context = append(s.context, placedHeader{name: []byte(contextPrefix + n), part: constant(value), format: s.headerFormat})
+			p.context = append(p.context, placedHeader{name: []byte(contextPrefix + n), part: constant(value), format: p.headerFormat})
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"encoding/hex"
@@ -34,41 +34,41 @@ func vectorRow(v *vectors.Vector) *decoder.Event {
 	return e
 }
 
-// vectorRouting gives our settings for the router's.
-func vectorRouting(t *testing.T, v *vectors.Vector) Routing {
+// vectorSettings gives our settings for the router's.
+func vectorSettings(t *testing.T, v *vectors.Vector) Settings {
 	t.Helper()
-	routing := Routing{Debezium: true, NoTombstone: true, Context: map[string]string{"connectorLogicalName": "srv"}, Columns: map[string]string{}}
+	settings := Settings{Debezium: true, NoTombstone: true, Context: map[string]string{"connectorLogicalName": "srv"}, Columns: map[string]string{}}
 	for name, value := range v.Settings {
 		switch name {
 		case "table.op.invalid.behavior": // about updates, of which none is an event here
 		case "route.tombstone.on.empty.payload":
-			routing.NoTombstone = value != "true"
+			settings.NoTombstone = value != "true"
 		case "table.expand.json.payload":
-			routing.ExpandJSON = value == "true"
+			settings.ExpandJSON = value == "true"
 		case "route.topic.regex":
-			routing.TopicRegex.Match = value
+			settings.TopicRegex.Match = value
 		case "route.by.field":
-			routing.Columns["aggregate_type"] = value
+			settings.Columns["aggregate_type"] = value
 		case "table.field.event.key":
-			routing.Columns["aggregate_id"] = value
+			settings.Columns["aggregate_id"] = value
 		case "table.field.event.timestamp":
-			routing.Columns["timestamp"] = value
+			settings.Columns["timestamp"] = value
 		case "table.fields.additional.placement":
 			column, placed, _ := strings.Cut(value, ":")
 			if placed == "partition" {
-				routing.Columns["partition"] = column
+				settings.Columns["partition"] = column
 			} else {
-				routing.Headers = []string{strings.Replace(value, ":header", "", 1)}
+				settings.Headers = []string{strings.Replace(value, ":header", "", 1)}
 			}
 		default:
 			t.Fatalf("vector %q has a setting %s that this test does not know", v.Name, name)
 		}
 	}
-	return routing
+	return settings
 }
 
 func TestRecordsEqualThoseOfDebeziumsRouter(t *testing.T) {
-	list, err := vectors.Read("../test/testdata/debezium-vectors.txt")
+	list, err := vectors.Read("../../test/testdata/debezium-vectors.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +79,10 @@ func TestRecordsEqualThoseOfDebeziumsRouter(t *testing.T) {
 		for converter, format := range vectors.Converters {
 			for _, headers := range []Format{Verbatim, JSONWithSchema} {
 				t.Run(v.Name+"/"+converter+"/headers "+string(headers), func(t *testing.T) {
-					routing := vectorRouting(t, &v)
-					routing.Value, routing.HeaderFormat = Format(format), headers
+					settings := vectorSettings(t, &v)
+					settings.Value, settings.HeaderFormat = Format(format), headers
 					e := vectorRow(&v)
-					got, err := newTestRouter(t, routing).whole(e, commitTime)
+					got, err := newTestRouter(t, settings).whole(e, commitTime)
 					checkVector(t, v.Ours(converter), headers, got, err)
 				})
 			}
@@ -90,12 +90,12 @@ func TestRecordsEqualThoseOfDebeziumsRouter(t *testing.T) {
 	}
 }
 
-func checkVector(t *testing.T, want vectors.Ours, headers Format, got routed, err error) {
+func checkVector(t *testing.T, want vectors.Ours, headers Format, got asText, err error) {
 	t.Helper()
-	var u *unroutable
+	var u *Unroutable
 	switch {
 	case want.Poison != "":
-		if !errors.As(err, &u) || !strings.Contains(u.reason, want.Poison) {
+		if !errors.As(err, &u) || !strings.Contains(u.Reason, want.Poison) {
 			t.Errorf("error %v, not one about %q", err, want.Poison)
 		}
 		return
@@ -107,7 +107,7 @@ func checkVector(t *testing.T, want vectors.Ours, headers Format, got routed, er
 	case err != nil:
 		t.Fatal(err)
 	}
-	record := routed{topic: want.Topic, key: want.Key, value: "<null>", partition: want.Partition, timestamp: got.timestamp} // Debezium's is its own clock
+	record := asText{topic: want.Topic, key: want.Key, value: "<null>", partition: want.Partition, timestamp: got.timestamp} // Debezium's is its own clock
 	if want.Value != nil {
 		record.value = *want.Value
 	}

@@ -1,4 +1,4 @@
-package sink
+package route
 
 import (
 	"fmt"
@@ -24,18 +24,18 @@ type envelopeField struct {
 const payloadField = "payload"
 
 // envelopeOf puts the payload and the placed columns of a table together.
-func (r *router) envelopeOf(p *plan, c columns, payload part) (*envelopePart, error) {
-	e := &envelopePart{prefix: r.set.logicalName + "." + c.relation.Namespace + "." + c.relation.Name}
+func (r *Router) envelopeOf(p *plan, c columns, payload part) (*envelopePart, error) {
+	e := &envelopePart{prefix: r.parsed.logicalName + "." + c.relation.Namespace + "." + c.relation.Name}
 	if aggregate, err := c.role("aggregate_type"); err == nil && aggregate >= 0 {
 		e.routed = boundTemplate{{text: ".", column: -1}, {text: "aggregate_type", column: aggregate}}
 	}
 	// Where nobody is to be equalled, and the value is else verbatim, JSON stays JSON within the envelope.
-	embed := r.set.value == Verbatim && !r.routing.Debezium
+	embed := r.parsed.value == Verbatim && !r.settings.Debezium
 	if own, ok := payload.(*columnPart); ok {
 		own.embedded = embed && isJSON(c, p.payload)
 	}
 	e.fields = []envelopeField{{payloadField, payload}}
-	for _, placed := range r.set.envelope {
+	for _, placed := range r.parsed.envelope {
 		column := c.find(placed.column)
 		if column < 0 {
 			return nil, fmt.Errorf("table %s has no column %q, which outbox.envelope names (it has %s)", c.relation, placed.column, c.list())
