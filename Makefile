@@ -1,10 +1,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples lint fuzz bench clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples lint vulncheck fuzz bench clean
 
 GO       ?= go
 FUZZTIME ?= 10s
+GOVULNDB ?= https://vuln.go.dev
 
 # The packages that need no real Kafka, where the race detector is cheap.
 PARTS := $(addprefix ./,cdc/... checkpoint/... cmd/... decoder/... migrations/... sink/...)
@@ -60,6 +61,11 @@ lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
 		if [[ -n $$unformatted ]]; then echo "gofumpt -w has to format: $$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+
+# Without a way to the database nothing can be said; that must not look like a fault of the code.
+vulncheck: ## look for known vulnerabilities in what the programs call (GOVULNDB: another database)
+	@code=0; found=$$($(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -db $(GOVULNDB) ./cmd/... 2>&1) || code=$$?; echo "$$found"; \
+		if [[ $$code -eq 1 && $$found == *"fetching vulnerabilities"* ]]; then echo "NOT CHECKED: the database of vulnerabilities cannot be reached"; else exit $$code; fi
 
 fuzz: ## fuzz every parser, FUZZTIME (10s) each
 	for file in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
