@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples lint vulncheck fuzz bench clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples deploy lint vulncheck fuzz bench clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -51,6 +51,13 @@ failpoints: fetch ## kill the relay at every failpoint: first, second, last and 
 examples: fetch ## run docs/examples in every language, and compare what their consumers have applied
 	@test/harness/deps.sh javac=openjdk-17-jdk-headless psql=postgresql-client kcat=kcat python3=python3-venv
 	EXAMPLES=all $(GO) test -count=1 -v -timeout=30m ./test/examples
+
+deploy: ## check docker-compose.yml and deploy/ with the tools that will read them
+	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd test/deploy && $(GO) build -tags remove_all_sd -o ../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
+	bin/promtool check rules --lint=all deploy/prometheus/outrider.rules.yml
+	bin/promtool test rules deploy/prometheus/outrider.test.yml
+	bin/promtool check config --syntax-only deploy/compose/prometheus.yml
 
 lint: ## vet, staticcheck, errcheck, gofumpt, and the modules in order
 	$(GO) vet ./...
