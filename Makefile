@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples deploy lint vulncheck fuzz bench clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples deploy lint vulncheck fuzz bench release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -83,6 +83,9 @@ fuzz: ## fuzz every parser, FUZZTIME (10s) each
 
 bench: ## run the Go benchmarks: time and allocations per row
 	$(GO) test -run '^$$' -bench . -benchmem $(PARTS)
+
+release: ## build the release twice, and see that both are the same: bin/release (PLATFORMS: a choice)
+	deploy/release.sh bin/release
 
 deps: ## install what the tests need and is missing, or say what that is
 	@test/harness/deps.sh
