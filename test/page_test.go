@@ -2,8 +2,7 @@ package test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,108 +10,6 @@ import (
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/test/harness"
 )
-
-// The page gets what a person sees of it tested in a real browser.
-
-// screens are those that the page has to fit.
-var screens = []struct {
-	name          string
-	width, height int
-}{{"phone", 360, 740}, {"tablet", 820, 1180}, {"wide", 1440, 900}}
-
-// unreadable lists the visible texts whose contrast with their background is below what WCAG 2.2 asks for at level AA
-// (1.4.3): 4.5 to 1, or 3 to 1 where the letters are large.
-const unreadable = `(() => {
-  const rgba = (text) => { const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number); return { rgb: [r, g, b], a }; };
-  const light = (rgb) => {
-    const [r, g, b] = rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const { rgb, a } = rgba(getComputedStyle(node).backgroundColor);
-      if (a === 1) return rgb;
-      if (a > 0) throw new Error("a translucent background");
-    }
-    throw new Error("no background");
-  };
-  const poor = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const node = texts.currentNode.parentElement;
-    if (!texts.currentNode.textContent.trim() || !node.checkVisibility()) continue;
-    const style = getComputedStyle(node);
-    const [a, b] = [light(rgba(style.color).rgb), light(behind(node))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-    if (ratio < (large ? 3 : 4.5)) poor.push(texts.currentNode.textContent.trim().slice(0, 40) + ": " + ratio.toFixed(2));
-  }
-  return poor;
-})()`
-
-// tooSmall lists what can be pressed and is smaller than WCAG 2.2 asks for at level AA (2.5.8): 24 by 24 pixels.
-const tooSmall = `[...document.querySelectorAll("a, button, summary")].filter((e) => e.checkVisibility()).filter((e) => {
-  const box = e.getBoundingClientRect();
-  return box.width < 24 || box.height < 24;
-}).map((e) => e.textContent)`
-
-// nameless lists what a screen reader would find without a name, and what it would look for and not find.
-const nameless = `[
-  ...[...document.querySelectorAll("section")].filter((e) => !document.getElementById(e.getAttribute("aria-labelledby"))?.textContent).map((e) => e.outerHTML),
-  ...[...document.querySelectorAll("svg")].filter((e) => e.checkVisibility() && !(e.getAttribute("role") === "img" && e.getAttribute("aria-label"))).map((e) => e.outerHTML),
-  ...[...document.querySelectorAll("th")].filter((e) => !e.scope).map((e) => e.outerHTML),
-  ...["html[lang]", "title", "header", "main", "footer nav[aria-label]", "h1", "[role=status] #state"].filter((s) => document.querySelectorAll(s).length !== 1),
-]`
-
-func TestPageFitsEveryScreenAndCanBeRead(t *testing.T) {
-	tab := harness.StartBrowser(t).OpenTab(t)
-	for _, scene := range pageScenes(time.Now().UTC().Truncate(time.Second)) {
-		at := servePage(t, scene.relay(), nil, &scene.history)
-		tab.Go(t, at.String())
-		tab.Await(t, 10*time.Second, `document.querySelector("#lag-plot svg")`)
-		if scene.rate > 0 {
-			tab.Await(t, 10*time.Second, `document.getElementById("rate").textContent !== "0"`)
-		}
-		for _, screen := range screens {
-			for _, dark := range []bool{false, true} {
-				name := scene.name + "-" + screen.name + map[bool]string{false: "-light", true: "-dark"}[dark]
-				t.Run(name, func(t *testing.T) {
-					tab.Show(t, screen.width, screen.height, dark)
-					var width int
-					tab.Eval(t, `document.scrollingElement.scrollWidth`, &width)
-					if width > screen.width {
-						t.Errorf("it is %d pixels wide", width)
-					}
-					tab.Eval(t, `document.querySelector("details").open = true`, nil)
-					for what, list := range map[string]string{"cannot be read": unreadable, "is hard to hit": tooSmall, "has no name": nameless} {
-						var found []string
-						tab.Eval(t, list, &found)
-						if len(found) > 0 {
-							t.Errorf("%s: %q", what, found)
-						}
-					}
-					tab.Eval(t, `document.querySelector("details").open = false`, nil)
-					takePicture(t, tab, name)
-				})
-			}
-		}
-		if complaints := tab.Complaints(); len(complaints) > 0 {
-			t.Errorf("%s: the page complains: %s", scene.name, complaints)
-		}
-	}
-}
-
-// takePicture writes a picture of the page into the folder that SCREENSHOTS names, if it does.
-func takePicture(t *testing.T, tab *harness.Tab, name string) {
-	t.Helper()
-	dir := os.Getenv("SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(dir, "page-"+name+".png"), tab.Picture(t), 0o644); err != nil {
-		t.Error(err)
-	}
-}
 
 func TestPageSaysStateAndHourInWords(t *testing.T) {
 	tab := harness.StartBrowser(t).OpenTab(t)
@@ -130,7 +27,7 @@ func TestPageSaysStateAndHourInWords(t *testing.T) {
 			"#state": "Blocked", ".meaning": "person’s decision", "#verdict-heading": "gap", "#verdict-reason": "somebody else", "#verdict-advice": "Publish again",
 			"#verdict-advice code": "outrider resolve --name orders --accept-loss", "#lag": "38 min", "#rate": "0",
 		},
-		"standby": {"#state": "Standby", ".meaning": "takes over", "#reason": "orders-7f9c4-1-x2k9", "#lag": "–", "#lag-note": "the relay that has the slot", "#no-topics": "Nothing was delivered"},
+		"standby": {"#state": "Standby", ".meaning": "takes over", "#reason": "pid 4711", "#lag": "–", "#lag-note": "the relay that has the slot", "#no-topics": "Nothing was delivered"},
 	}
 	for _, scene := range pageScenes(time.Now().UTC().Truncate(time.Second)) {
 		tab.Go(t, servePage(t, scene.relay(), nil, &scene.history).String())
@@ -146,9 +43,47 @@ func TestPageSaysStateAndHourInWords(t *testing.T) {
 		var meanings, lines int
 		tab.Eval(t, `[...document.querySelectorAll(".meaning")].filter((e) => e.checkVisibility()).length`, &meanings)
 		tab.Eval(t, `document.querySelectorAll("#hour tr").length`, &lines)
+		if scene.name == "relaying" {
+			tab.Eval(t, `(() => {
+				const drawing = document.querySelector("#lag-plot svg"), box = drawing.getBoundingClientRect();
+				drawing.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + box.width / 2 }));
+			})()`, nil)
+			at := scene.history.Samples[360].At
+			if text := tab.Text(t, "#lag-plot .at"); !strings.HasPrefix(text, at.Format("15:04:")) || !strings.HasSuffix(text, " ms") {
+				t.Errorf("the middle of the chart is %q, not a lag at %s", text, at)
+			}
+		}
+		var charts bool
+		tab.Eval(t, `document.querySelector("#lag").checkVisibility()`, &charts)
+		if charts != (scene.name != "standby") {
+			t.Errorf("%s: charts are shown: %v", scene.name, charts)
+		}
 		if meanings != 1 || lines < 12 || lines > 13 {
 			t.Errorf("%s: %d meanings are shown, and %d lines of five minutes", scene.name, meanings, lines)
 		}
+	}
+}
+
+func TestPageHasACommandForEachOption(t *testing.T) {
+	want := []string{
+		"outrider resolve --name orders_2 --accept-repeats", "outrider resolve --name orders_2 --restart-at LSN", "outrider resolve --name orders_2 --restart-at 16/B374D848",
+		"outrider resolve --name orders_2 --skip 3:16/B374D848:0", "outrider resolve --name orders_2 --dead-letter 3:16/B374D848:0",
+	}
+	relay := &scriptedRelay{status: wellStatus(time.Now())}
+	relay.set(func(st *cdc.Status) {
+		st.State = cdc.Halted
+		st.Verdict = &cdc.VerdictStatus{Case: "poison", Reason: "a row", Advice: "Mend it or: " + strings.Join(want, ", or ")}
+	})
+	tab := harness.StartBrowser(t).OpenTab(t)
+	tab.Go(t, servePage(t, relay, nil, nil).String())
+	tab.Await(t, 10*time.Second, `document.querySelector("#verdict code")`)
+	var got []string
+	tab.Eval(t, `[...document.querySelectorAll("#verdict code")].map((e) => e.textContent)`, &got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the page offers %q", got)
+	}
+	if advice := tab.Text(t, "#verdict-advice"); !strings.HasPrefix(advice, "Mend it or:") || strings.Contains(advice, ",") {
+		t.Errorf("it says %q", advice)
 	}
 }
 
@@ -223,7 +158,7 @@ func TestPageNeedsTheTokenAndKeepsIt(t *testing.T) {
 		t.Errorf("the page complains: %s", complaints)
 	}
 	rotated.change()
-	tab.Await(t, 10*time.Second, `document.getElementById("trouble").innerText.includes("Reload the page")`)
+	tab.Await(t, 10*time.Second, `document.getElementById("trouble").checkVisibility() && document.getElementById("trouble").innerText.includes("Reload the page")`)
 	var poor []string
 	tab.Eval(t, unreadable, &poor)
 	if len(poor) > 0 {

@@ -114,16 +114,17 @@ func pageScenes(now time.Time) []pageScene {
 	return []pageScene{
 		scene("relaying", 11*24*time.Hour, func(*cdc.Status) {}),
 		scene("degraded", 14*time.Minute, func(st *cdc.Status) {
-			st.State, st.Reason = cdc.Degraded, "produce to outbox.event.invoice/3: no in-sync replicas (19): the leader kafka-2:9092 has 1 of the 2 that min.insync.replicas asks for; it is tried again"
+			st.State, st.Reason = cdc.Degraded, "produce to outbox.event.customer_notification_preferences_changed/3: no in-sync replicas (19): the leader kafka-2:9092 has 1 of the 2 that min.insync.replicas asks for; it is tried again"
 			st.LagSeconds, st.Postgres.LagBytes, st.Postgres.RetainedBytes = 847, 3<<30, 13<<30
 			safe := int64(3) << 30
 			st.Postgres.SafeBytes, st.Postgres.SlotStatus = &safe, "extended"
 			st.LSN.Server = "16/F374D848"
+			st.Topics["outbox.event.customer_notification_preferences_changed"] = cdc.TopicStat{Records: 41_202, Bytes: 12 << 20}
 			st.InFlight = cdc.InFlightStatus{Records: 3120, Bytes: 16 << 20, OldestSeconds: 847}
 			at := now.Add(-14 * time.Minute)
 			st.Errors = []cdc.ErrorStatus{
-				{At: at, Times: 1, Class: "kafka", Message: "produce to outbox.event.invoice/3: no in-sync replicas (19)"},
-				{At: at.Add(-3 * time.Second), Times: 4, Class: "kafka", Message: "dial kafka-3:9092: connection refused"},
+				{At: at, Times: 1, Class: "kafka", Message: "produce to outbox.event.customer_notification_preferences_changed/3: no in-sync replicas (19)"},
+				{At: at.Add(-3 * time.Second), Times: 4, Class: "kafka", Message: "dial b-3.shop-production-cluster.a1b2c3.c4.kafka.eu-central-1.amazonaws.com:9098: connection refused"},
 			}
 		}),
 		scene("blocked", 38*time.Minute, func(st *cdc.Status) {
@@ -141,10 +142,11 @@ func pageScenes(now time.Time) []pageScene {
 			st.Sessions["blocked"] = 1
 		}),
 		scene("standby", 5*24*time.Hour, func(st *cdc.Status) {
-			st.State, st.Reason = cdc.Standby, "slot outrider_orders is in use by orders-7f9c4-1-x2k9 (process 4711)"
+			st.State, st.Reason = cdc.Standby, "slot outrider_orders is read by pid 4711 (outrider/orders, from 10.1.4.22/32, since 2026-11-20T08:02:11Z)"
 			st.Instance = "orders-5d8b7-1-q8w3"
 			st.Topics, st.Records, st.Sessions = nil, cdc.RecordsStatus{}, map[string]int64{}
-			st.LagSeconds, st.InFlight = 0, cdc.InFlightStatus{}
+			st.LagSeconds, st.Postgres.LagBytes, st.InFlight, st.Errors = 0, 0, cdc.InFlightStatus{}, nil
+			st.LSN = cdc.LSNStatus{Received: "0/0", Acked: "0/0", Stored: "0/0", Confirmed: "0/0", Server: st.LSN.Server}
 		}),
 	}
 }

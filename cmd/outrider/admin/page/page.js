@@ -7,9 +7,8 @@ const historyInterval = 5000;
 const patience = 5000; // an answer is made from memory
 const hour = 3600 * 1000;
 
-// fetch refuses an address with a user name or a password in it, and this page may have been opened by one.
-const base = new URL(".", location.href);
-base.username = base.password = "";
+// Not a relative address: fetch refuses one that inherits a user and a password from the address of the page.
+const base = new URL(".", location.origin + location.pathname);
 
 let instance; // the process that answers; another one has another history
 let samples = []; // of the last hour, the oldest first
@@ -123,9 +122,8 @@ function showStatus(status) {
   at("since").dateTime = status.since;
   showVerdict(status);
 
-  const leads = state !== "standby";
-  text("lag", leads ? seconds(status.lag_seconds) : "–");
-  text("lag-note", leads ? `of the oldest commit that is not acked; ${bytes(postgres.lag_bytes)} of WAL` : "known to the relay that has the slot");
+  text("lag", state === "standby" ? "–" : seconds(status.lag_seconds));
+  text("lag-note", state === "standby" ? "known to the relay that has the slot" : `of the oldest commit that is not acked; ${bytes(postgres.lag_bytes)} of WAL`);
   text("rate", rate(presentRate(status)));
 
   text("relayed", `${count(status.records.relayed)} records`);
@@ -138,7 +136,7 @@ function showStatus(status) {
   text("instance", status.instance);
   text("version", status.version);
 
-  showSlot(postgres);
+  showSlot(status);
   showPositions(status.lsn);
   const topics = Object.entries(status.topics ?? {}).sort(([a, x], [b, y]) => y.records - x.records || (a < b ? -1 : 1));
   at("no-topics").hidden = topics.length > 0;
@@ -195,8 +193,9 @@ const slotStatus = {
   lost: "lost: WAL that it needs is gone",
 };
 
-function showSlot(postgres) {
-  const known = Boolean(postgres.slot_status);
+function showSlot({ state, postgres }) {
+  // A standby looks at who has the slot, and at nothing else of it.
+  const known = postgres.slot_status && state !== "standby";
   const { retained_bytes: retained, safe_bytes: safe } = postgres;
   text("slot", known ? `${postgres.slot}: ${slotStatus[postgres.slot_status] ?? postgres.slot_status}; ${postgres.slot_active ? "active" : "not active"}` : postgres.slot || "–");
   text("retained", known ? bytes(retained) : "–");
@@ -224,7 +223,10 @@ function showPositions(lsn) {
   const number = (l) => l.split("/").reduce((n, half) => (n << 32n) + BigInt(`0x${half}`), 0n);
   const server = number(lsn.server);
   const words = [["server", "Server"], ["received", "Received"], ["acked", "Acked"], ["stored", "Stored"], ["confirmed", "Confirmed"]];
-  rows("lsn", words.map(([kind, name]) => [name, lsn[kind], kind === "server" || number(lsn[kind]) === 0n ? "" : bytes(Number(server - number(lsn[kind])))]), 2);
+  rows("lsn", words.map(([kind, name]) => {
+    if (lsn[kind] === "0/0") return [name, "–", ""]; // not known, or not this relay's
+    return [name, lsn[kind], kind === "server" ? "" : bytes(Number(server - number(lsn[kind])))];
+  }), 2);
 }
 
 function showErrors(errors) {
@@ -253,13 +255,15 @@ function showSilence(error) {
 const ackP99 = (s) => s.commit_to_ack_seconds?.p99 ?? null;
 
 function showHistory(status) {
+  // One that has stood by for the whole hour has nothing to draw.
+  document.documentElement.dataset.idle = status.state === "standby" && !samples.some((s) => s.commit_to_ack_seconds);
   const acked = samples.slice(-12).map((s) => s.commit_to_ack_seconds).filter(Boolean).at(-1);
   text("ack", acked ? seconds(acked.p99) : "–");
   text("ack-note", acked ? `99 % of batches took at most this, half of them ${seconds(acked.p50)}` : "nothing was acked in the last minute");
   plot("lag", (s) => (s.state === "standby" ? null : s.lag_seconds), seconds, "Lag");
   plot("rate", (s) => (s.state === "standby" ? null : s.events_per_second), (n) => `${rate(n)} /s`, "Throughput");
   plot("ack", ackP99, seconds, "Commit to ack");
-  showSlot(status.postgres);
+  showSlot(status);
   showHour();
 }
 
