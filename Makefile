@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples deploy lint vulncheck fuzz bench release clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples screenshots deploy lint vulncheck fuzz bench release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -51,6 +51,10 @@ failpoints: fetch ## kill the relay at every failpoint: first, second, last and 
 examples: fetch ## run docs/examples in every language, and compare what their consumers have applied
 	@test/harness/deps.sh javac=openjdk-17-jdk-headless psql=postgresql-client kcat=kcat python3=python3-venv
 	EXAMPLES=all $(GO) test -count=1 -v -timeout=30m ./test/examples
+
+screenshots: deps ## take the pictures of the status page in docs/images
+	mkdir -p docs/images
+	SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestPageFitsEveryScreenAndCanBeRead$$' ./test
 
 deploy: ## check docker-compose.yml and deploy/ with the tools that will read them
 	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
