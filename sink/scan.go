@@ -34,7 +34,7 @@ const (
 	// fetchWait is how long a broker may wait for a marker that is still being written.
 	fetchWait = 100 * time.Millisecond
 	// fetchBytes bounds what one answer brings, of all partitions and of one; a larger batch comes alone.
-	fetchBytes, fetchPartitionBytes = 4 << 20, 1 << 20
+	fetchBytes, fetchPartitionBytes = 1 << 20, 256 << 10
 )
 
 // markerPatience is how long a partition may stay without our marker before it is named. A constant, but for failpoint_on.go.

@@ -23,13 +23,15 @@ func TestKillInsideAHugeTransactionResumesWithLittleMemory(t *testing.T) {
 
 // resumeWithin kills a relay when Kafka has a part of a transaction, and again when it has all of it.
 func resumeWithin(t *testing.T, rows int) {
-	const memory = 96 << 20 // of a relay that resumes, at its peak: as of one that never had to
+	const memory = 64 << 20 // of a relay that resumes, at its peak
+	var peak int64
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), unsaved)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, rows, 20)
 	wait := patience + time.Duration(rows)*100*time.Microsecond
 	for _, want := range []int{rows / 3, rows} {
 		harness.AwaitRecords(t, s.brokers, int64(want), wait, s.destination)
+		notePeak(t, relay, &peak)
 		relay.Kill()
 		began := time.Now()
 		relay = s.relaying(t)
@@ -38,20 +40,29 @@ func resumeWithin(t *testing.T, rows int) {
 	harness.WriteRows(t, s.conn, s.kind, rows+1, rows+1000, 20)
 	harness.Eventually(t, wait, "the rows of the transaction are passed, those behind it relayed", func() error {
 		st, err := relay.Status()
-		if err == nil && (st.Records.Relayed != 1000 || st.Records.SkippedDuplicates != int64(rows)) {
+		// More than a million rows are stored as soon as they are acked, which the second kill may have come too late for.
+		passed := st.Records.SkippedDuplicates == int64(rows) || st.Records.SkippedDuplicates == 0 && rows > 1_000_000
+		if err == nil && (st.Records.Relayed != 1000 || !passed) {
 			err = fmt.Errorf("%d are relayed, %d skipped", st.Records.Relayed, st.Records.SkippedDuplicates)
 		}
 		return err
 	})
+	notePeak(t, relay, &peak)
+	if os.Getenv("RELAYTEST_RACE") == "" && peak > memory {
+		t.Errorf("more than %d MiB", memory>>20)
+	}
+	checkTen(t, s, rows+1000)
+}
+
+// notePeak logs what the relay took, and keeps the largest peak.
+func notePeak(t *testing.T, relay *harness.Relay, peak *int64) {
+	t.Helper()
 	used, err := relay.Usage()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d positions: the relay that resumed took %d MiB at its peak, and %s of CPU", rows, used.PeakRSS>>20, used.CPU)
-	if os.Getenv("RELAYTEST_RACE") == "" && used.PeakRSS > memory {
-		t.Errorf("more than %d MiB", memory>>20)
-	}
-	checkTen(t, s, rows+1000)
+	t.Logf("the relay took %d MiB at its peak, and %s of CPU", used.PeakRSS>>20, used.CPU)
+	*peak = max(*peak, used.PeakRSS)
 }
 
 // checkTen fails the test unless the scene's topic holds rows 1 to last of WriteRows, each once and in the order of its key.

@@ -8,7 +8,7 @@ import (
 )
 
 // baseMemory is granted beside what is in flight: read and send buffers, the tracker, the runtime itself.
-const baseMemory = 32 << 20
+const baseMemory = 24 << 20
 
 // gcPercent is tight because the collector has little to do: rows cost no allocation, and most of the heap is buffers that live on.
 const gcPercent = 50
