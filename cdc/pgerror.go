@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -103,6 +104,10 @@ func classifyDial(err error) pgClass {
 	var host x509.HostnameError
 	if errors.As(err, &parse) || errors.As(err, &cert) || errors.As(err, &authority) || errors.As(err, &host) {
 		return pgConfig
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return pgConfig // a TLS alert: the server does not take our certificate
 	}
 	return pgRetry
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -47,6 +48,7 @@ func TestErrorsOfPostgresAreClassedByCodeAndRoutine(t *testing.T) {
 		{name: "connection cut", err: io.ErrUnexpectedEOF, want: pgRetry},
 		{name: "unreadable URL", err: badURL, want: pgConfig, advice: "postgres.url"},
 		{name: "unknown authority", err: x509.UnknownAuthorityError{}, want: pgConfig, advice: "certificates"},
+		{name: "certificate refused", err: &net.OpError{Op: "remote error", Err: errors.New("tls: expired certificate")}, want: pgConfig, advice: "certificates"},
 		{name: "no error", err: nil, want: pgRetry},
 	} {
 		t.Run(c.name, func(t *testing.T) {
