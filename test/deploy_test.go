@@ -76,8 +76,10 @@ func (nobody) Ready() (bool, string) { return true, "" }
 
 var (
 	metricRule = regexp.MustCompile(`\b((?:outrider|process|go)_[a-z_]+)(?:\{([^}]*)\})?`)
-	matchRule  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
-	descRule   = regexp.MustCompile(`fqName: "(\w+)".*constLabels: \{(.*?)\}, variableLabels: \{(.*?)\}`)
+	// histogramRule finds what a histogram's series are called besides.
+	histogramRule = regexp.MustCompile(`_(?:bucket|sum|count)$`)
+	matchRule     = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
+	descRule      = regexp.MustCompile(`fqName: "(\w+)".*constLabels: \{(.*?)\}, variableLabels: \{(.*?)\}`)
 )
 
 // metrics are the relay's own, with their labels and those that Prometheus adds to each.
@@ -115,9 +117,9 @@ func TestAlertsAndPanelsAskForMetricsThatThereAre(t *testing.T) {
 		for _, use := range uses {
 			name := use[1]
 			labels, known := there[name]
-			if base, isBucket := strings.CutSuffix(name, "_bucket"); !known && isBucket {
-				name = base
-				labels, known = there[base]
+			if part := histogramRule.FindString(name); !known && part != "" {
+				name = strings.TrimSuffix(name, part)
+				labels, known = there[name]
 			}
 			asked[name] = true
 			if !known {
