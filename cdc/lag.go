@@ -38,6 +38,13 @@ func (c *lagClock) sample(now time.Time, end lsn) {
 	}
 }
 
+// restart forgets what was seen: until the server is seen again, anything may have been committed since now.
+func (c *lagClock) restart(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.samples, c.distance = append(c.samples[:0], lagSample{at: now}), 0
+}
+
 // thin doubles the distance between samples.
 func (c *lagClock) thin() {
 	span := c.samples[len(c.samples)-1].at.Sub(c.samples[0].at)

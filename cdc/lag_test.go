@@ -40,6 +40,18 @@ func TestLagIsTheAgeOfTheOldestUnackedCommit(t *testing.T) {
 	}
 }
 
+// A relay that takes over after days must not tell of a lag of days.
+func TestLagBeginsWhenARelayTakesOver(t *testing.T) {
+	var clock lagClock
+	clock.restart(at(0))
+	clock.sample(at(1), 50)
+	clock.restart(at(86400))
+	clock.sample(at(86402), 100)
+	if got := clock.age(at(86403), 60); got != 3*time.Second {
+		t.Errorf("age %s, want 3s", got)
+	}
+}
+
 func TestLagKeepsItsMemoryBounded(t *testing.T) {
 	var clock lagClock
 	const days = 2 * 86400

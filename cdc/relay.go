@@ -87,7 +87,7 @@ func New(cfg Config) *Relay {
 		cfg.Drain = 30 * time.Second
 	}
 	r := &Relay{cfg: cfg, state: Starting, since: time.Now(), ends: make(map[string]int64)}
-	r.lag.sample(r.since, 0) // until the server is seen, anything may have been committed since now
+	r.lag.restart(r.since)
 	return r
 }
 

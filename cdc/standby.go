@@ -68,6 +68,7 @@ func (s *session) awaitSlot(ctx context.Context) error {
 		if err != nil || seen == nil || seen.lost() != "" || !seen.Active {
 			return err
 		}
+		s.relay.lag.restart(time.Now()) // what is not acked is the leader's lag
 		if seen.ActivePID != slot.ActivePID {
 			slot, holder = seen, ""
 		}
