@@ -266,26 +266,6 @@ func (p *Postgres) Stop(how Shutdown, patience time.Duration) (time.Duration, er
 	return time.Since(began), err
 }
 
-// EnableTLS makes the server take TLS connections on its TCP address from its next Start on, with a certificate of a's.
-func (p *Postgres) EnableTLS(t testing.TB, a *Authority) {
-	t.Helper()
-	cert, key := a.Issue(t, "postgres")
-	for name, file := range map[string]string{"server.crt": cert, "server.key": key} {
-		b, err := os.ReadFile(file)
-		to := filepath.Join(p.data(), name)
-		if err == nil {
-			err = os.WriteFile(to, b, 0o600)
-		}
-		if err == nil && p.account != nil {
-			err = os.Chown(to, int(p.account.Uid), int(p.account.Gid))
-		}
-		if err != nil {
-			t.Fatalf("give Postgres a certificate: %v", err)
-		}
-	}
-	p.Set("ssl", "on") // with the files' default names
-}
-
 // Set changes settings for the next Start.
 func (p *Postgres) Set(name, value string) { p.settings[name] = value }
 
