@@ -58,7 +58,12 @@ func (s *session) judgeRow(ctx context.Context) error {
 	if err := s.heed(row); err != nil {
 		return err
 	}
-	return s.judgeSlot(known)
+	if known {
+		if err := s.judgeSystem(&row); err != nil {
+			return err
+		}
+	}
+	return s.judgeSlot(&row, known)
 }
 
 // checkSlotOf refuses a checkpoint that was made from another slot.

@@ -167,8 +167,11 @@ func (in *Inspection) forecastWith(s *session, row *checkpoint.Row) error {
 		if err := s.checkSlotOf(*row); err != nil {
 			return err
 		}
+		if err := s.judgeSystem(row); err != nil {
+			return err
+		}
 	}
-	if err := s.judgeSlot(in.Known); err != nil || !in.Known || s.decision != nil || s.facts.slot == nil {
+	if err := s.judgeSlot(row, in.Known); err != nil || !in.Known || s.decision != nil || s.facts.slot == nil {
 		return err // what was decided is taken at the start
 	}
 	if err := s.judge(row); err != nil {

@@ -11,13 +11,14 @@ import (
 
 // The verdicts: what only a person can judge. A verdict releases the slot, and the relay stays up with the reason.
 
-// judgeSlot decides from what exists, before anything is taken or created. known says that there is a checkpoint.
-func (s *session) judgeSlot(known bool) error {
+// judgeSlot decides from what exists, before anything is taken or created. known says that there is a checkpoint, which is of
+// another system only where that was accepted: then nothing is asked again because the slot did not come along.
+func (s *session) judgeSlot(row *checkpoint.Row, known bool) error {
 	pg, f := &s.cfg.Postgres, &s.facts
 	switch {
 	case f.slot != nil && f.slot.lost() != "":
 		return s.slotGone(f.slot.lost())
-	case f.slot == nil && known && !s.accepts(checkpoint.AcceptLoss):
+	case f.slot == nil && known && row.SystemID == f.server.systemID && !s.accepts(checkpoint.AcceptLoss):
 		return s.slotGone("it does not exist, though this relay has a checkpoint: it was dropped, or did not follow a failover")
 	case f.slot == nil && !known && !pg.Create:
 		return findings{{
@@ -59,11 +60,28 @@ func (s *session) publicationGone(err error) error {
 	}
 }
 
+// judgeSystem tells another database system from the one of the checkpoint. It comes before all other verdicts: where the
+// database is another one, a slot that is missing there is no gap, and whoever accepts a loss must not accept that unseen.
+func (s *session) judgeSystem(row *checkpoint.Row) error {
+	if row.SystemID == s.facts.server.systemID || s.accepts(checkpoint.AcceptNewCluster) {
+		return nil
+	}
+	return &Blocked{
+		Verdict: "other cluster",
+		Reason:  fmt.Sprintf("the checkpoint is of the database system %s, this one is %s: another cluster, a pg_upgrade or a logical restore", row.SystemID, s.facts.server.systemID),
+		Advice:  "If this is the right database, publish again what is missing on Kafka, and go on where the slot stands: " + s.resolve("--accept-new-cluster"),
+		Options: []checkpoint.Action{checkpoint.AcceptNewCluster},
+	}
+}
+
 // judge compares the checkpoint with the database that we are connected to, and gives the LSN to start from.
 func (s *session) judge(row *checkpoint.Row) error {
+	if err := s.judgeSystem(row); err != nil {
+		return err
+	}
 	slot := s.facts.slot
 	switch {
-	case row.SystemID != s.facts.server.systemID && s.accepts(checkpoint.AcceptNewCluster),
+	case row.SystemID != s.facts.server.systemID,
 		row.LSN > s.facts.walEnd && s.accepts(checkpoint.AcceptLoss),
 		slot.Confirmed > row.LSN && s.accepts(checkpoint.AcceptLoss):
 		row.SystemID = s.facts.server.systemID
@@ -71,13 +89,6 @@ func (s *session) judge(row *checkpoint.Row) error {
 		return nil
 	case s.accepts(checkpoint.RestartAt):
 		return s.restartAt(row)
-	case row.SystemID != s.facts.server.systemID:
-		return &Blocked{
-			Verdict: "other cluster",
-			Reason:  fmt.Sprintf("the checkpoint is of the database system %s, this one is %s: another cluster, a pg_upgrade or a logical restore", row.SystemID, s.facts.server.systemID),
-			Advice:  "If this is the right database, publish again what is missing on Kafka, and go on where the slot stands: " + s.resolve("--accept-new-cluster"),
-			Options: []checkpoint.Action{checkpoint.AcceptNewCluster},
-		}
 	case row.LSN > s.facts.walEnd:
 		return &Blocked{
 			Verdict: "diverged",
