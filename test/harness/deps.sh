@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go and is missing: Java 17 and Maven (a real Apache Kafka), a C compiler (the race
 # detector), Chromium (the status page), psql, kcat and curl (what the documents say to type). Where it may not install, it
-# says what to. Arguments command=package name what is needed besides.
+# says what to. Arguments command=package name what is needed besides. BROWSERTEST=skip and TOOLTEST=skip do without a Chromium,
+# and without psql, kcat and curl: the tests that need them say that they are left out.
 set -euo pipefail
 
 # A JVM of at least 17 runs every Kafka that the tests start.
@@ -25,7 +26,9 @@ java_is_new_enough || missing+=("openjdk-17-jre-headless")
 command -v mvn >/dev/null || missing+=("maven")
 command -v cc >/dev/null || command -v gcc >/dev/null || missing+=("gcc" "libc6-dev")
 [[ ${BROWSERTEST:-} == skip ]] || has_browser || missing+=("chromium-headless-shell")
-for need in psql=postgresql-client kcat=kcat curl=curl "$@"; do
+wanted=("$@")
+[[ ${TOOLTEST:-} == skip ]] || wanted+=(psql=postgresql-client kcat=kcat curl=curl)
+for need in "${wanted[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 [[ ${#missing[@]} -eq 0 ]] && exit 0
