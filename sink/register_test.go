@@ -177,3 +177,20 @@ func TestDuplicateWithoutAnOffsetNotesNothing(t *testing.T) {
 		t.Errorf("noted %+v", q.note)
 	}
 }
+
+// The first batch of a fresh partition is the only one below which nothing of ours lies.
+func TestDuplicateWithoutAnOffsetIsNotFollowedByAnOwnedOne(t *testing.T) {
+	s := newIdle(t, 1, exactlyOnce(newMemory()))
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	q.ready, q.proven, q.fresh = true, true, true
+	s.follow(q, l)
+	for range 2 {
+		s.batch("a", 0, 5, 10)
+	}
+	sent := s.gatherAll(l)
+	l.answered(sent[:1], &produce.Response{Topics: []produce.ResponseTopic{{Topic: "a", Partitions: []produce.ResponsePartition{{ErrorCode: 46, BaseOffset: -1}}}}}, nil)
+	s.answer(l, sent[1], 0)
+	if at, noted := s.fence.notes[place{"a", 0}]; noted {
+		t.Errorf("with nothing stored, a restart begins at %d, behind the first batch", at)
+	}
+}

@@ -71,11 +71,13 @@ func (k *Kafka) letGo(q *queue) {
 			q.batches = q.batches[1:]
 			continue
 		}
-		if b.offset >= 0 { // a broker that says "duplicate" may not say where
-			if b.offset <= q.lastOffset {
-				k.failLocked(k.shrunk(q, b.offset))
-				return
-			}
+		switch {
+		case b.offset < 0: // a broker that says "duplicate" may not say where
+			q.fresh = false // the next one is not the first
+		case b.offset <= q.lastOffset:
+			k.failLocked(k.shrunk(q, b.offset))
+			return
+		default:
 			q.lastOffset = b.offset
 			k.annotate(q, b.offset)
 		}
