@@ -6,13 +6,11 @@ import (
 	"github.com/outrider-relay/outrider/sink/record"
 )
 
-// empty moves a topic's lobby into its queues, in order, as soon as they may be used.
+// empty moves a topic's lobby into its queues, in order, as soon as they may be used. A batch leaves the lobby when all of
+// its rows have another place, or none to be acked: where one of them ends the session, it keeps the checkpoint back.
 func (k *Kafka) empty(t *topic) {
 	for len(t.lobby) > 0 && t.usable() && k.err == nil {
-		h := t.lobby[0]
-		t.lobby[0] = heldBatch{}
-		t.lobby = t.lobby[1:]
-		k.eachHeld(&h, func(row heldRow, rec *record.Record) {
+		k.eachHeld(&t.lobby[0], func(row heldRow, rec *record.Record) {
 			if q, ok := t.pick(rec.Key, row.partition); ok {
 				k.put(q, rec, row, true)
 				return
@@ -20,6 +18,11 @@ func (k *Kafka) empty(t *topic) {
 			p := &Poison{Where: "topic " + t.name, Reason: fmt.Sprintf("partition %d is beyond the topic's %d", row.partition, len(t.queues)), topic: t.name}
 			k.giveUp(rec, p, func() { k.bury(rec, p, row) })
 		})
+		if k.err != nil {
+			return
+		}
+		t.lobby[0] = heldBatch{}
+		t.lobby = t.lobby[1:]
 	}
 }
 
@@ -39,6 +42,9 @@ func (k *Kafka) abandon(t *topic, why string) {
 				k.bury(rec, p, row)
 			})
 		})
+	}
+	if k.err != nil {
+		return // the rows keep their places, and hold the checkpoint back
 	}
 	t.lobby = nil
 	k.checkIdle()
@@ -65,6 +71,9 @@ func (k *Kafka) abandonQueue(q *queue) {
 			p := &Poison{Where: "topic " + q.topic.name, Reason: errorName(q.barredCode), topic: q.topic.name}
 			k.giveUp(rec, p, func() { k.buryAt(q, stand, rec, p) })
 		})
+	}
+	if k.err != nil {
+		return // likewise
 	}
 	stand.acked = stand.letters == 0
 	q.batches = kept

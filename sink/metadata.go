@@ -226,7 +226,7 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	if t.trouble.IsZero() {
 		t.trouble = time.Now()
 	}
-	if k.givesUp(t) && time.Since(t.trouble) > k.cfg.Topics.Wait {
+	if k.err == nil && k.givesUp(t) && time.Since(t.trouble) > k.cfg.Topics.Wait {
 		k.abandon(t, what)
 	}
 }

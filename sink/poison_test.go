@@ -135,6 +135,30 @@ func TestRowsThatCannotBeRoutedMeetThePolicy(t *testing.T) {
 	}
 }
 
+// A row that waited for its topic's partitions, and is found to name none of them, must keep the checkpoint back as any other
+// poison event does: what is acked while the session ends is still stored.
+func TestPoisonOfTheLobbyHoldsTheCheckpointBack(t *testing.T) {
+	for rows, shards := range map[string][]int32{"alone": {3}, "between others": {0, 3, 0}} {
+		s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison = Stop })
+		for _, shard := range shards {
+			s.append("b", shard, 10)
+		}
+		s.mu.Lock()
+		s.size(s.topics["b"], 3)
+		var p *Poison
+		if !errors.As(s.err, &p) || !strings.Contains(p.Reason, "beyond the topic's 3") {
+			t.Errorf("%s: the session ends with %v", rows, s.err)
+		}
+		for _, q := range s.topics["b"].queues { // those with the rest are acked yet
+			q.open, q.batches = batch{}, nil
+		}
+		s.mu.Unlock()
+		if oldest, bad := s.Oldest(), uint64(len(shards)/2); oldest > bad {
+			t.Errorf("%s: the oldest unacked number is %d, beyond the poison event's %d", rows, oldest, bad)
+		}
+	}
+}
+
 func TestMessagesThatCannotBeReadMeetThePolicy(t *testing.T) {
 	s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison = Stop; cfg.Routing = route.Settings{} })
 	for content, want := range map[string]string{
