@@ -53,7 +53,14 @@ func (s *Setup) Drop(ctx context.Context, cfg *Config) (objects []Object, err er
 	return s.dropShared(ctx, conn, cfg, objects)
 }
 
-const selectOthers = `select coalesce((select string_agg(name, ', ') from outrider.checkpoint where name <> $1), '')`
+// selectOthers names the other relays of the database. One that was made and has not run yet is known by its slot alone.
+const selectOthers = `
+select coalesce(string_agg(name, ', ' order by name), '') from (
+	select name from outrider.checkpoint where name <> $1
+	union all
+	select 'slot ' || slot_name from pg_replication_slots where database = current_database() and slot_name like 'outrider\_%'
+		and slot_name <> $2 and not exists (select from outrider.checkpoint where slot = slot_name)
+) others`
 
 // dropShared drops what the relays of a database have in common, unless there are others.
 func (s *Setup) dropShared(ctx context.Context, conn *pgx.Conn, cfg *Config, objects []Object) ([]Object, error) {
@@ -63,7 +70,7 @@ func (s *Setup) dropShared(ctx context.Context, conn *pgx.Conn, cfg *Config, obj
 	}
 	if _, ours := tables["outrider.checkpoint"]; ours {
 		var others string
-		if err := conn.QueryRow(ctx, selectOthers, cfg.Name).Scan(&others); err != nil {
+		if err := conn.QueryRow(ctx, selectOthers, cfg.Name, cfg.Postgres.Slot).Scan(&others); err != nil {
 			return objects, fmt.Errorf("look for other relays: %w", err)
 		}
 		if others != "" {
@@ -108,6 +115,7 @@ func (s *Setup) dropShared(ctx context.Context, conn *pgx.Conn, cfg *Config, obj
 func (s *Setup) DropSQL(cfg *Config) (string, error) {
 	pg := &cfg.Postgres
 	parts := []string{
+		"-- Where the database has other relays, run only the next line, and: delete from outrider.checkpoint where name = " + quoteLiteral(cfg.Name) + ";",
 		"select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = " + quoteLiteral(pg.Slot) + ";",
 		"drop publication if exists " + quoteName(pg.Publication) + ";",
 	}

@@ -79,6 +79,25 @@ func TestInitMakesAllThatARelayWithAMinimalRoleNeeds(t *testing.T) {
 	})
 }
 
+// Until it has run, a relay is known by its slot alone.
+func TestDropLeavesWhatARelayThatHasNotRunYetNeeds(t *testing.T) {
+	s := emptyStage(t, sharedPostgres(t))
+	s.outrider(t, 0, "init")
+	other := &stage{url: s.url, name: uniqueName(t), conn: s.conn}
+	t.Cleanup(func() { other.dropSlot(t) })
+	other.outrider(t, 0, "init")
+	if out, _ := other.outrider(t, 0, "init", "--drop", "--yes"); !strings.Contains(out, "which other relays use: slot outrider_"+s.name) {
+		t.Error(out)
+	}
+	if out, _ := s.outrider(t, 0, "init"); strings.Contains(out, "made") {
+		t.Errorf("the other relay has lost something:\n%s", out)
+	}
+	s.outrider(t, 0, "init", "--drop", "--yes")
+	if n := s.ours(t); n != 0 {
+		t.Errorf("%d objects are left after the last relay", n)
+	}
+}
+
 func TestInitPrintsWhatItWouldRun(t *testing.T) {
 	for _, flavor := range []string{"outrider", "tutorial", "debezium", "quarkus"} {
 		t.Run(flavor, func(t *testing.T) {
