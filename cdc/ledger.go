@@ -30,6 +30,9 @@ func (l *Ledger) Owner(ctx context.Context) error {
 	})
 }
 
+// Cluster is an error where the Kafka cluster of that id is not the one that this relay delivers to.
+func (l *Ledger) Cluster(id string) error { return l.s.judgeCluster(l.row, id) }
+
 // Producers are the producer ids that this relay has used.
 func (l *Ledger) Producers() []int64 { return slices.Clone(l.row.ProducerIDs) }
 
@@ -50,13 +53,13 @@ func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFro
 	}
 }
 
-// Decided is what a person decided about the event at a position: that it is left out, or becomes a dead letter. Position is
-// empty when there is no such decision.
-func (l *Ledger) Decided() (position string, deadLetter bool) {
-	if !l.s.acceptsEvent() {
-		return "", false
+// Decided yields the events about which a person has decided, by position: each is left out, or becomes a dead letter.
+func (l *Ledger) Decided(yield func(position string, deadLetter bool) bool) {
+	for _, d := range l.s.decidedEvents() {
+		if !yield(d.Position, d.Action == checkpoint.DeadLetterEvent) {
+			return
+		}
 	}
-	return l.s.decision.Position, l.s.accepts(checkpoint.DeadLetterEvent)
 }
 
 // Register makes partitions durable; the slices have an element a partition.

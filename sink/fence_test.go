@@ -128,6 +128,24 @@ func TestFenceWaitsForWhatPassesByItself(t *testing.T) {
 }
 
 // An EndTxn whose answer was lost is refused when it is repeated: only the log tells whether the marker is there.
+// A relay that was pointed at the wrong cluster must not stop the one that works there under its name.
+func TestNothingIsFencedOnAnotherCluster(t *testing.T) {
+	c, m := newFenced(t)
+	m.otherCluster = errors.New("another cluster")
+	var asked atomic.Int32
+	c.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		asked.Add(1)
+		return nil, nil, false
+	})
+	if _, err := tryStart(t, c, exactlyOnce(m)); !errors.Is(err, m.otherCluster) {
+		t.Errorf("Start says %v", err)
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("%d epochs were taken", n)
+	}
+}
+
 func TestEndedTransactionIsNoError(t *testing.T) {
 	c, m := newFenced(t)
 	ended := c.answerFirst(kmsg.EndTxn, 1, endAnswer(48))

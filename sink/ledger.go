@@ -7,6 +7,9 @@ import "context"
 type Ledger interface {
 	// Owner is an error unless the session still owns its slot.
 	Owner(ctx context.Context) error
+	// Cluster is an error where the Kafka cluster of that id is not the one that the relay delivers to: nothing there may be
+	// fenced, and what its logs say is about something else.
+	Cluster(id string) error
 	// Producers are the producer ids that this relay has used.
 	Producers() []int64
 	// AddProducer adds one, before the first record that carries it.

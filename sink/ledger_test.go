@@ -17,6 +17,7 @@ type memory struct {
 
 	checkpoint, walEnd uint64 // commit LSNs
 	complete           bool
+	otherCluster       error // what is said of the Kafka cluster
 
 	gate chan struct{} // while not nil, a registration waits for it
 }
@@ -26,6 +27,8 @@ func newMemory() *memory {
 }
 
 func (m *memory) Owner(context.Context) error { return nil }
+
+func (m *memory) Cluster(string) error { return m.otherCluster }
 
 func (m *memory) Producers() []int64 {
 	m.mu.Lock()

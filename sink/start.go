@@ -44,6 +44,9 @@ func (k *Kafka) Start(ctx context.Context) error {
 	case err != nil || k.fence == nil:
 		return err
 	}
+	if err := k.cfg.Ledger.Cluster(k.clusterID); err != nil {
+		return err
+	}
 	return k.fence.start(ctx)
 }
 

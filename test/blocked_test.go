@@ -89,6 +89,15 @@ var blockages = []blockage{
 		verdict: "other cluster", says: "the checkpoint is of the database system 7, this one is ", option: "accept-new-cluster",
 	},
 	{
+		// Topics of the same names there would look as if they had lost events; the cluster is told first.
+		name: "OtherKafka",
+		arise: func(t *testing.T, _ *harness.Postgres, s *scene) {
+			harness.Exec(t, s.conn, `update outrider.checkpoint set kafka_cluster_id = 'elsewhere'`)
+			harness.Exec(t, s.conn, `update outrider.partition set scan_from = 1000000, owned = true`)
+		},
+		verdict: "other cluster", says: "the checkpoint is of the Kafka cluster elsewhere, this one is ", option: "accept-new-cluster",
+	},
+	{
 		// As the schema's dump is restored into a cluster that is restored from an older backup.
 		name: "CheckpointBeyondTheEnd",
 		arise: func(t *testing.T, _ *harness.Postgres, s *scene) {
