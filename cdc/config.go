@@ -88,6 +88,8 @@ type Sink interface {
 	// Passed tells, after its last event, that a transaction is complete, and which number the next event will get.
 	Passed(p decoder.Position, next uint64) error
 	End()
+	// Met says that the stream has passed everything that the sink's other side held above the checkpoint when the session began.
+	Met() bool
 	// Stored tells that every event below next is stored.
 	Stored(next uint64)
 	// Oldest is the smallest number appended and not yet acked; math.MaxUint64 when everything is.

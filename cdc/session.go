@@ -290,6 +290,9 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	s.relay.session.Store(s)
 	group.Go(func() error { defer close(s.saverDone); return s.save(work) })
 	if err := s.sink.Start(starting); err != nil {
+		if blocked := (*Blocked)(nil); errors.As(err, &blocked) {
+			return blocked // a verdict of ours, which the ledger has told the sink
+		}
 		return asSink(fmt.Errorf("start the producer: %w", err))
 	}
 	failpoint("sink started")
@@ -357,7 +360,8 @@ func (s *session) drain(work context.Context) error {
 		return context.Cause(work)
 	}
 	failpoint("saver stopped")
-	if err := s.keep(work, s.safe(), left == ""); err != nil {
+	// A stop before the tail is met delivers all that came, and leaves Kafka with more than the checkpoint says all the same.
+	if err := s.keep(work, s.safe(), left == "" && s.sink.Met()); err != nil {
 		return err
 	}
 	failpoint("drain saved")

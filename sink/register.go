@@ -252,6 +252,13 @@ func (k *Kafka) Passed(p decoder.Position, number uint64) error {
 	return nil
 }
 
+// Met says that the stream has passed all that Kafka held above the checkpoint when the session began.
+func (k *Kafka) Met() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tail == nil
+}
+
 // Stored tells that everything below the event number next is stored: notes up to there may be written.
 func (k *Kafka) Stored(next uint64) {
 	if k.fence == nil {
