@@ -77,7 +77,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	go func() { h.run(sampling); close(sampled) }()
 	defer func() { stopSampling(); <-sampled }()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(limit(l)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve http: %w", err)
