@@ -61,7 +61,11 @@ func Inspect(ctx context.Context, cfg *Config) *Inspection {
 
 // failed is the finding that an error makes.
 func (in *Inspection) failed(what string, err error) {
-	in.add(Fail, what, strings.Join(strings.Fields(err.Error()), " "), advisePg(err, &in.cfg.Postgres))
+	repair := advisePg(err, &in.cfg.Postgres)
+	if repair == "" && in.conn == nil {
+		repair = "start that server, or correct postgres.url or the network in between"
+	}
+	in.add(Fail, what, strings.Join(strings.Fields(err.Error()), " "), repair)
 }
 
 func (in *Inspection) add(level, what, why, repair string) {

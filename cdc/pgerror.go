@@ -125,13 +125,13 @@ func advisePg(err error, pg *Postgres) string {
 	case strings.HasPrefix(e.Code, "28"):
 		return "check user, password and pg_hba.conf: the relay needs a line for its database, which on PostgreSQL covers replication=database too"
 	case e.Code == pgNoPrivilege && e.Routine == "aclcheck_error": // about an object, which the message names; the others are about replication
-		return fmt.Sprintf("grant what is missing to %s; the schema that it keeps its checkpoint in can be made for it by the database's owner: create schema outrider authorization %s", roleOf(pg), roleOf(pg))
+		return fmt.Sprintf("grant what is missing to %s, as outrider init --role does; the schema that it keeps its checkpoint in can be made for it by the database's owner: create schema outrider authorization %s", roleOf(pg), roleOf(pg))
 	case e.Code == pgNoPrivilege:
 		return fmt.Sprintf("grant what is missing; for the replication connection: alter role %s replication (Amazon RDS: grant rds_replication to %s)", roleOf(pg), roleOf(pg))
 	case e.Code == pgUnknownDatabase, e.Code == pgDatabaseDropped:
 		return "name an existing database in postgres.url"
 	case e.Code == pgTooManyConnections:
-		return "raise max_wal_senders (needs a restart) or max_connections, or stop what uses them: select pid, application_name, client_addr from pg_stat_replication"
+		return "raise max_wal_senders (needs a restart), max_connections or the connection limit of the role, or stop what uses them: select pid, application_name, client_addr from pg_stat_replication"
 	case e.Code == pgLimitExceeded:
 		return "raise max_replication_slots (needs a restart), or drop a slot that nobody reads: select slot_name, active from pg_replication_slots"
 	case e.Code == pgProtocolViolation, e.Code == pgSyntaxError, e.Code == pgFeatureUnsupported:

@@ -147,7 +147,7 @@ func (s *session) mendable(err error) error {
 // advised adds what an operator can do about an error of Postgres.
 func advised(err error, pg *Postgres) error {
 	if advice := advisePg(err, pg); advice != "" {
-		return fmt.Errorf("%w. %s", err, advice)
+		return fmt.Errorf("%w. Repair: %s", err, advice)
 	}
 	return err
 }

@@ -114,6 +114,9 @@ func TestCheckTellsTheSidesApart(t *testing.T) {
 	}
 	wantFinding(t, findings, "kafka", "fail", "broker 127.0.0.1:1: connect", "kafka.brokers")
 
+	findings, _ = checkRelay(t, s.name, "postgres://relay@127.0.0.1:1/shop", []string{"127.0.0.1:1"})
+	wantFinding(t, findings, "postgres", "fail", "Postgres cannot be asked", "correct postgres.url")
+
 	harness.Exec(t, s.conn, `alter table outbox rename payload to body`)
 	findings, code = checkRelay(t, s.name, s.url, []string{"127.0.0.1:1"})
 	if code != 10 {
