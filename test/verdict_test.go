@@ -41,7 +41,9 @@ func TestPoisonRowBlocksUntilItIsSkipped(t *testing.T) {
 		t.Fatalf("resolve shows\n%s", shown)
 	}
 	position, _, _ := strings.Cut(rest, "\n")
-	resolve(t, pg.URL(), "--skip", position)
+	if told := resolve(t, pg.URL(), "--skip", position); !strings.Contains(told, "decided  skip "+position+", by ") {
+		t.Errorf("after the decision:\n%s", told)
+	}
 	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
 	awaitRecords(t, kafka.Brokers(), 9)
 }

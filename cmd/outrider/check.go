@@ -52,7 +52,7 @@ func checkAll(ctx context.Context, settings *config.Settings, out io.Writer, asJ
 	}
 	const fail = "fail"
 	postgres, kafka := report.Count(check.Postgres, fail), report.Count(check.Kafka, fail)
-	switch err := fmt.Errorf("%d findings fail, %d about Postgres and %d about Kafka: each says how it is repaired", postgres+kafka, postgres, kafka); {
+	switch err := fmt.Errorf("fails: %d about Postgres, %d about Kafka; each says above what is wrong and how it is repaired", postgres, kafka); {
 	case postgres > 0:
 		return &failure{code: exitPostgres, err: err}
 	case kafka > 0:

@@ -51,7 +51,8 @@ func outcome(err error) (code int, text string) {
 		}
 		return exitSettings, fmt.Sprintf("%s\noutrider: %d %s in the settings; nothing was started. Correct them and start again", problems, len(problems), things)
 	}
-	return exitSettings, fmt.Sprintf("outrider: %v; outrider --help shows what there is", err)
+	// cobra's suggestions have lines of their own.
+	return exitSettings, fmt.Sprintf("outrider: %s; outrider --help shows what there is", strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // verdict gives the exit code that the end of a relay means, and the line that says what happened and what to do.
@@ -62,7 +63,7 @@ func verdict(err error) (code int, line string) {
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
-	return code, strings.Join(lines, "; ")
+	return code, strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 }
 
 func meaning(err error) (code int, text string) {

@@ -39,9 +39,9 @@ func TestVersionIsPrintedForPeopleAndMachines(t *testing.T) {
 }
 
 func TestWrongCommandLinesExitWith2AndPointToHelp(t *testing.T) {
-	for _, args := range [][]string{{"runn"}, {"run", "--nmae", "x"}, {"run", "now"}, {"version", "--name", "x"}} {
+	for _, args := range [][]string{{"runn"}, {"run", "--nmae", "x"}, {"run", "now"}, {"version", "--name", "x"}, {"migrate-config"}} {
 		_, code, text := execute(args...)
-		if code != exitSettings || !strings.HasSuffix(text, "; outrider --help shows what there is") {
+		if code != exitSettings || strings.Contains(text, "\n") || !strings.HasSuffix(text, "; outrider --help shows what there is") {
 			t.Errorf("%v: %d %q", args, code, text)
 		}
 	}
@@ -99,6 +99,7 @@ func TestEndsHaveTheirExitCodes(t *testing.T) {
 		{&cdc.Blocked{Verdict: "poison", Reason: "NULL topic", Advice: "Do that"}, exitPoison, "Do that"},
 		{fmt.Errorf("start: %w", permanent{}), exitKafka, "Kafka does not take the relay: start: refused"},
 		{fmt.Errorf("start: %w\n\tone: %w\n\ttwo", errors.New("several"), permanent{}), exitKafka, "start: several; one: refused; two"},
+		{fmt.Errorf("connect to db:\n\tone: %w", permanent{}), exitKafka, "connect to db: one: refused"},
 		{errors.New("surprise"), exitBug, "surprise. This end was not foreseen"},
 	} {
 		code, line := verdict(c.err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +25,12 @@ application.properties of Debezium Server. "-" reads from stdin.
 
 What was not carried over is told on stderr. The exit code is 2 when anything of
 it changes what is delivered. Passwords are never copied.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("migrate-config reads one FILE, or - for stdin")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := readInput(cmd.InOrStdin(), args[0])
 			if err != nil {

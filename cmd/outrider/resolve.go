@@ -145,7 +145,8 @@ func showVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoin
 	_, err := fmt.Fprintf(out, "relay    %s\nblocked  %s, since %s (instance %s)\nreason   %s\nto do    %s\noptions  %s\n",
 		name, v.Case, v.At.Format(time.RFC3339), v.Instance, v.Reason, v.Advice, strings.Join(options, ", "))
 	if err == nil && d != nil {
-		_, err = fmt.Fprintf(out, "decided  %s, by %s at %s; the relay has not taken it yet\n", d.Action, d.By, d.At.Format(time.RFC3339))
+		what := strings.TrimSpace(string(d.Action) + " " + d.LSN + d.Position) // no action has both
+		_, err = fmt.Fprintf(out, "decided  %s, by %s at %s; it stands here until the relay has stored what lies behind it\n", what, d.By, d.At.Format(time.RFC3339))
 	}
 	return err
 }

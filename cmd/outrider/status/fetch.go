@@ -26,6 +26,9 @@ const maxAnswer = 16 << 20
 func Fetch(ctx context.Context, endpoint, name string, token func() (string, error)) (*cdc.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
+	if !strings.HasPrefix(endpoint, "http://") && !strings.HasPrefix(endpoint, "https://") {
+		return nil, fmt.Errorf("%s is no endpoint: write http://host:port", endpoint)
+	}
 	at, err := url.JoinPath(endpoint, "status")
 	if err != nil {
 		return nil, fmt.Errorf("%s is no URL: %w", endpoint, err)

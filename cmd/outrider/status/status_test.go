@@ -80,6 +80,7 @@ func TestTokenIsShownAndAnswersAreJudged(t *testing.T) {
 		{server.URL, "orders", nil, "401 Unauthorized: the token of http.token_file is needed"},
 		{server.URL + "/elsewhere", "orders", token, "is not the endpoint of a relay"},
 		{"http://127.0.0.1:1", "orders", token, "--offline"},
+		{"localhost:9187", "orders", token, "write http://host:port"},
 	} {
 		st, err := Fetch(context.Background(), c.url, c.name, c.token)
 		if c.says == "" && (err != nil || st.State != cdc.Relaying) || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {

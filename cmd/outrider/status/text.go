@@ -46,7 +46,7 @@ func Print(w io.Writer, st *cdc.Status) error {
 	for _, name := range slices.Sorted(maps.Keys(st.Topics)) {
 		line("topic", "%s: %d records, %s", name, st.Topics[name].Records, bytes(st.Topics[name].Bytes))
 	}
-	if e := st.LastError; e != nil {
+	if e := st.LastError; e != nil && e.Message != st.Reason {
 		line("last error", "%s (%s): %s", e.At.UTC().Format(time.RFC3339), e.Class, strings.ReplaceAll(e.Message, "\n", "\n\t"))
 	}
 	line("to do", "%s", toDo(st))
