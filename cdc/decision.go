@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outrider-relay/outrider/checkpoint"
@@ -18,11 +19,17 @@ var errUndecided = errors.New("a verdict stands, and nobody has decided about it
 // not: the leader was blocked, and so would it be.
 func (s *session) heed(row checkpoint.Row) error {
 	verdict, decision, err := row.Pending()
+	if err == nil {
+		s.events, err = row.Events()
+	}
 	switch {
 	case err != nil || verdict == nil:
 		return err
 	case decision != nil:
 		s.verdict, s.decision = verdict, decision
+		if s.accepts(checkpoint.SkipEvent) || s.accepts(checkpoint.DeadLetterEvent) {
+			s.events = append(s.events, *decision)
+		}
 		s.log.Warn().Str("verdict", verdict.Case).Str("decision", string(decision.Action)).Str("by", decision.By).Msg("a decision is taken up")
 		return nil
 	case s.relay.attempts > 1 || s.stoodBy:
@@ -37,9 +44,12 @@ func (s *session) accepts(a checkpoint.Action) bool {
 	return s.decision != nil && s.decision.Action == a
 }
 
-// acceptsEvent says whether what was decided is about one event.
-func (s *session) acceptsEvent() bool {
-	return s.accepts(checkpoint.SkipEvent) || s.accepts(checkpoint.DeadLetterEvent)
+// pendingEvents are the decisions about single events that have not been passed yet.
+func (s *session) pendingEvents() []checkpoint.Decision {
+	return slices.DeleteFunc(slices.Clone(s.events), func(d checkpoint.Decision) bool {
+		p, err := decoder.ParsePosition(d.Position)
+		return err != nil || lsn(s.stored.Load()) > p.LSN
+	})
 }
 
 // record writes the verdict that ended the session into the row, so that it can be read and decided about, and so that a
@@ -63,7 +73,7 @@ func (s *session) record(b *Blocked) {
 		}
 		return checkpoint.Judge(ctx, conn, s.cfg.Name, s.generation, checkpoint.Verdict{
 			ID: fmt.Sprintf("%d-%d", s.generation, now.UnixMilli()), Case: b.Verdict, Reason: b.Reason, Advice: b.Advice,
-			Options: b.Options, Instance: s.cfg.Instance, At: now,
+			Options: b.Options, Instance: s.cfg.Instance, At: now, Events: s.pendingEvents(),
 		})
 	})
 	if err != nil {
@@ -71,20 +81,16 @@ func (s *session) record(b *Blocked) {
 	}
 }
 
-// settle removes verdict and decision once what was decided has been done: a relay takes a decision once. An event that it is
-// about must have been passed.
-func (s *session) settle(ctx context.Context, stored lsn) error {
-	if s.verdict == nil || !s.streaming.Load() {
+// settle removes verdict and decision once they have been taken up: a relay takes a decision once. What was decided about an
+// event is kept until that has been passed.
+func (s *session) settle(ctx context.Context) error {
+	pending := s.pendingEvents()
+	if !s.streaming.Load() || s.verdict == nil && len(pending) == len(s.events) {
 		return nil
 	}
-	if s.acceptsEvent() {
-		if p, err := decoder.ParsePosition(s.decision.Position); err == nil && stored <= p.LSN {
-			return nil
-		}
-	}
-	if err := s.ask(ctx, s.store.Settle); err != nil {
+	if err := s.ask(ctx, func(ctx context.Context) error { return s.store.Settle(ctx, pending) }); err != nil {
 		return err
 	}
-	s.verdict, s.decision = nil, nil
+	s.verdict, s.decision, s.events = nil, nil, pending
 	return nil
 }

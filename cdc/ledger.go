@@ -53,13 +53,13 @@ func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFro
 	}
 }
 
-// Decided is what a person decided about the event at a position: that it is left out, or becomes a dead letter. Position is
-// empty when there is no such decision.
-func (l *Ledger) Decided() (position string, deadLetter bool) {
-	if !l.s.acceptsEvent() {
-		return "", false
+// Decided yields the events about which a person has decided, by position: each is left out, or becomes a dead letter.
+func (l *Ledger) Decided(yield func(position string, deadLetter bool) bool) {
+	for _, d := range l.s.pendingEvents() {
+		if !yield(d.Position, d.Action == checkpoint.DeadLetterEvent) {
+			return
+		}
 	}
-	return l.s.decision.Position, l.s.accepts(checkpoint.DeadLetterEvent)
 }
 
 // Register makes partitions durable; the slices have an element a partition.

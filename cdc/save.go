@@ -89,7 +89,7 @@ func (s *session) saveDue(ctx context.Context) error {
 	wanted := lsn(s.wanted.Load())
 	waitedFor := lsn(s.stored.Load()) < wanted && wanted <= safe
 	if events, wal := s.tracker.Gain(); events == 0 && wal <= idleAdvance && !waitedFor {
-		return s.settle(ctx, lsn(s.stored.Load()))
+		return s.settle(ctx)
 	}
 	return s.keep(ctx, safe, false)
 }
@@ -115,7 +115,7 @@ func (s *session) keep(ctx context.Context, safe lsn, clean bool) error {
 	s.confirmed.Store(uint64(safe)) // what is confirmed is what was stored, never what is merely safe
 	failpoint("confirmed")
 	s.tellReport()
-	if err := s.settle(ctx, safe); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
 	select {

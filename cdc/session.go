@@ -33,9 +33,10 @@ type session struct {
 	created bool // the slot is new
 	stoodBy bool // another relay owned the slot at first
 
-	generation int64                // of the checkpoint row as last seen; 0: there is none
-	verdict    *checkpoint.Verdict  // that stood when the session began
-	decision   *checkpoint.Decision // about it, to be taken
+	generation int64                 // of the checkpoint row as last seen; 0: there is none
+	verdict    *checkpoint.Verdict   // that stood when the session began
+	decision   *checkpoint.Decision  // about it, to be taken
+	events     []checkpoint.Decision // about single events that have not been passed
 	timelines  timelines
 	store      *checkpoint.Store
 	sink       Sink

@@ -22,6 +22,9 @@ type Verdict struct {
 	Options  []Action  `json:"options"`
 	Instance string    `json:"instance"` // the process that was blocked
 	At       time.Time `json:"at"`
+	// Events are decisions about single events that were taken, and hold until these have been passed: one transaction may hold
+	// several events that cannot be delivered, and no checkpoint lies between them. They outlast the verdict: Case is empty then.
+	Events []Decision `json:"events,omitempty"`
 }
 
 // Action is what a person may decide.
@@ -58,6 +61,9 @@ func (r *Row) Pending() (*Verdict, *Decision, error) {
 	if err := json.Unmarshal(r.Verdict, &v); err != nil {
 		return nil, nil, fmt.Errorf("read the verdict on %s: %w", r.Name, err)
 	}
+	if v.Case == "" {
+		return nil, nil, nil
+	}
 	if r.Decision == nil {
 		return &v, nil, nil
 	}
@@ -69,6 +75,18 @@ func (r *Row) Pending() (*Verdict, *Decision, error) {
 		return &v, nil, nil // it was about another one
 	}
 	return &v, &d, nil
+}
+
+// Events gives the decisions about single events that hold until these have been passed.
+func (r *Row) Events() ([]Decision, error) {
+	var v Verdict
+	if r.Verdict == nil {
+		return nil, nil
+	}
+	if err := json.Unmarshal(r.Verdict, &v); err != nil {
+		return nil, fmt.Errorf("read the verdict on %s: %w", r.Name, err)
+	}
+	return v.Events, nil
 }
 
 const judgeSQL = `update outrider.checkpoint set verdict = $3, decision = null, updated_at = clock_timestamp()
@@ -110,5 +128,15 @@ func Decide(ctx context.Context, conn *pgx.Conn, name string, d Decision) error 
 	return nil
 }
 
-// Settle removes verdict and decision: the relay has taken the decision, or what the verdict was about is no more.
-func (s *Store) Settle(ctx context.Context) error { return s.SetVerdict(ctx, nil) }
+// Settle removes verdict and decision: the relay has taken the decision, or what the verdict was about is no more. What was
+// decided about events that have not been passed is kept.
+func (s *Store) Settle(ctx context.Context, events []Decision) error {
+	if len(events) == 0 {
+		return s.SetVerdict(ctx, nil)
+	}
+	b, err := json.Marshal(Verdict{Events: events})
+	if err != nil {
+		return fmt.Errorf("keep the decisions about %s: %w", s.name, err)
+	}
+	return s.SetVerdict(ctx, b)
+}

@@ -38,8 +38,8 @@ type Config struct {
 	OnPoison Policy
 	// DeadLetter is the topic of dead letters. Empty: outrider.dead-letter.
 	DeadLetter string
-	// Decided is what a person decided about one event, whatever OnPoison says.
-	Decided Decided
+	// Decided is what a person decided about single events, by position ("timeline:LSN:ordinal"), whatever OnPoison says.
+	Decided map[string]Policy
 	// Ledger, where it is not nil, makes delivery exactly-once: it keeps what a restart needs to know which events Kafka has.
 	Ledger Ledger
 	// RenewInterval is the time between two empty transactions, which keep the brokers' memory of this producer alive. Zero: 6 h.
@@ -71,9 +71,3 @@ const (
 	// nothing passes it in its partition.
 	DeadLetter Policy = "dead_letter"
 )
-
-// Decided is a person's decision about the event at a position, "timeline:LSN:ordinal"; none where that is empty.
-type Decided struct {
-	Position string
-	Policy   Policy
-}

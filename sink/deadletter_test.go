@@ -327,7 +327,7 @@ func TestRefusedDeadLetterStopsTheRelay(t *testing.T) {
 
 func TestADecisionOverridesThePolicyForOneEvent(t *testing.T) {
 	for _, decided := range []Policy{Skip, DeadLetter} {
-		s, l := withLetters(t, 1, func(cfg *Config) { cfg.OnPoison, cfg.Decided = Stop, Decided{"1:0/64:0", decided} })
+		s, l := withLetters(t, 1, func(cfg *Config) { cfg.OnPoison, cfg.Decided = Stop, map[string]Policy{"1:0/64:0": decided} })
 		s.append("a", 0, 10)
 		_, sent := s.sentTo(l, "a")
 		s.answer(l, sent[0], 87)

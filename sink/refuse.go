@@ -64,8 +64,8 @@ func source(e *decoder.Event) string {
 // Stop means is told by the verdict, the rest here.
 func (k *Kafka) judge(p *Poison) Policy {
 	policy := k.cfg.OnPoison
-	if p.Position != "" && p.Position == k.cfg.Decided.Position {
-		policy = k.cfg.Decided.Policy
+	if decided, ok := k.cfg.Decided[p.Position]; ok {
+		policy = decided
 	}
 	k.cfg.Stats.poisoned(policy)
 	if policy == Stop {

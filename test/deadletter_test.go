@@ -181,3 +181,45 @@ func TestBlockedRelaySendsTheOneEventThatWasDecidedToTheDeadLetters(t *testing.T
 		t.Errorf("there are %d dead letters", len(found))
 	}
 }
+
+// No checkpoint lies between two events of one transaction: what was decided about the first must still hold when the second
+// blocks the relay, over a restart too.
+func TestPoisonRowsOfOneTransactionAreDecidedOneByOne(t *testing.T) {
+	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
+	topic, config := s.deadLetters()
+	config = strings.Replace(config, "on_poison: dead_letter", "on_poison: stop", 1)
+	kafka.CreateTopic(t, s.topic("good"), 3, 1, nil)
+	kafka.CreateTopic(t, topic, 1, 1, nil)
+	relay := s.startRelaying(t, kafka.Brokers(), config)
+	harness.Exec(t, s.conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload)
+		select case when i % 10 = 5 then 'no topic!' else $1 end, 'k' || i, 'Happened', '{}' from generate_series(1, 30) i`, s.aggregate("good"))
+	for i, decision := range []string{"--dead-letter", "--skip", "--dead-letter"} {
+		ordinal := fmt.Sprintf(":%d", 10*i+4)
+		var at string
+		harness.Eventually(t, 30*time.Second, "blocked by the event"+ordinal, func() error {
+			st, err := relay.Status()
+			_, at, _ = strings.Cut(st.Reason, "--skip ")
+			if err == nil && (st.State != cdc.Halted || !strings.HasSuffix(at, ordinal)) {
+				err = fmt.Errorf("it is %s (%s)", st.State, st.Reason)
+			}
+			return err
+		})
+		if i == 1 {
+			relay.Kill()
+			relay = s.start(t, kafka.Brokers(), config)
+			relay.AwaitState(t, cdc.Halted, 30*time.Second)
+		}
+		s.decide(t, decision, at)
+	}
+	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
+	awaitIDs(t, kafka.Brokers(), 27, false, s.topic("good"))
+	awaitIDs(t, kafka.Brokers(), 2, false, topic)
+	harness.Eventually(t, 10*time.Second, "nothing is left to be decided", func() error {
+		var left bool
+		err := s.conn.QueryRow(t.Context(), `select verdict is not null or decision is not null from outrider.checkpoint`).Scan(&left)
+		if err == nil && left {
+			err = fmt.Errorf("it still stands")
+		}
+		return err
+	})
+}

@@ -47,10 +47,11 @@ func relayConfig(s *config.Settings, cfg sink.Config, log zerolog.Logger) cdc.Co
 			MaxRetainedWAL: int64(s.Postgres.MaxRetainedWAL),
 		},
 		NewSink: func(ledger *cdc.Ledger) (cdc.Sink, error) {
-			position, deadLetter := ledger.Decided()
-			cfg.Decided = sink.Decided{Position: position, Policy: sink.Skip}
-			if deadLetter {
-				cfg.Decided.Policy = sink.DeadLetter
+			cfg.Decided = make(map[string]sink.Policy)
+			for position, deadLetter := range ledger.Decided {
+				if cfg.Decided[position] = sink.Skip; deadLetter {
+					cfg.Decided[position] = sink.DeadLetter
+				}
 			}
 			if s.Kafka.Delivery == cdc.ExactlyOnce {
 				cfg.Ledger = ledger
