@@ -15,7 +15,7 @@ POSTGRES_PARTS := ./cdc ./checkpoint ./migrations
 FLOW := ^(TestRowsArriveInCommitOrderByteForByte|TestKillsRepeatOnlyWhatWasNotStored|TestCleanStopRepeatsNothing)$$
 # -count=1: go test knows nothing of the binary that the tests in test/ start, and would show an old result.
 # -p=1: a package at a time, since two of them that start servers would measure each other.
-TEST := $(GO) test -count=1 -p=1 -timeout=14m
+TEST := $(GO) test -count=1 -p=1 -timeout=25m
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

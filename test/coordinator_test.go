@@ -30,6 +30,7 @@ func stageOn(t *testing.T, kafka *harness.Kafka, start func(*stage) *harness.Rel
 }
 
 func TestCoordinatorKilledWhileRunningAndAtTheStartRepeatsNothing(t *testing.T) {
+	long(t)
 	kafka := threeBrokers(t)
 	hits := filepath.Join(t.TempDir(), "hits")
 	launch := func(s *stage) *harness.Relay { // one that needs its coordinator all the time
@@ -71,6 +72,7 @@ func TestCoordinatorKilledWhileRunningAndAtTheStartRepeatsNothing(t *testing.T) 
 // batches behind the one that it refuses must wait for it. Each of many partitions has replicas enough again at a moment of
 // its own.
 func TestFirstBatchRefusedForWantOfReplicasKeepsItsPlace(t *testing.T) {
+	long(t)
 	kafka, s := threeBrokers(t), newStage(t, sharedPostgres(t))
 	topic, node := s.topic("a"), kafka.Nodes[2]
 	kafka.CreateTopic(t, topic, 30, 3, map[string]string{"min.insync.replicas": "3"})

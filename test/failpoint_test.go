@@ -22,7 +22,7 @@ import (
 )
 
 // failpointSample is how many kills are taken at random, unless FAILPOINTTEST is a regular expression of their names.
-const failpointSample = 8
+const failpointSample = 5
 
 // failpointBuild is a relay that heeds the variables of package failpoint.
 func failpointBuild(t *testing.T) string {

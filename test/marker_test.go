@@ -42,6 +42,7 @@ func bystander(t *testing.T, kafka *harness.Kafka, name string) *harness.KafkaNo
 }
 
 func TestStartWaitsForAMarkerThatComesLate(t *testing.T) {
+	long(t)
 	t.Run("the partition has no leader when the transaction ends", func(t *testing.T) {
 		l := newLate(t)
 		heir := l.heir(t, failpoint.Freeze+"=scan finished:1")

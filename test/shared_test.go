@@ -81,7 +81,7 @@ func sharedKafka(t testing.TB) *harness.Kafka {
 func long(t testing.TB) {
 	t.Helper()
 	if os.Getenv("TEST_LONG") == "" {
-		t.Skip("takes minutes: runs with TEST_LONG=1")
+		t.Skip("takes long: runs with TEST_LONG=1")
 	}
 }
 
