@@ -58,7 +58,7 @@ A slot holds back WAL from now on: start the relay soon, or drop it with --drop.
 	f.StringSliceVar(&o.topics, "topics", nil, "make these `TOPICS` on Kafka too (kafka.topics says how); alone: those that the settings name")
 	f.Lookup("topics").NoOptDefVal = configuredTopics
 	f.BoolVar(&o.printSQL, "print-sql", false, "print the SQL, and connect to nothing")
-	f.BoolVar(&o.drop, "drop", false, "remove what init made; refused while a relay is active")
+	f.BoolVar(&o.drop, "drop", false, "remove what init made, with the same settings; refused while the relay is active")
 	f.BoolVar(&o.yes, "yes", false, "with --drop: yes, with all rows in the outbox")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
