@@ -92,7 +92,7 @@ func (l *leader) serve(ctx context.Context, conn *broker.Conn) {
 	defer timer.Stop()
 	for {
 		retiring := !conn.RetireAt().IsZero() && time.Now().After(conn.RetireAt())
-		var wait time.Duration
+		wait := idlePoll // while it retires, only answers matter, and they wake it
 		for sent := !retiring; sent; {
 			sent, wait = l.send(conn)
 		}
