@@ -33,10 +33,11 @@ const (
 
 // Codes that are looked at one by one.
 const (
-	codeUnknownTopic       int16 = 3
-	codeMessageTooLarge    int16 = 10
-	codeRecordListTooLarge int16 = 18
-	codeTopicAlreadyExists int16 = 36
+	codeUnknownTopic             int16 = 3
+	codeMessageTooLarge          int16 = 10
+	codeRecordListTooLarge       int16 = 18
+	codeTopicAlreadyExists       int16 = 36
+	codeInvalidReplicationFactor int16 = 38
 )
 
 // classify is the class of an error code. One code may come from several APIs; it has one class, since it means one thing.

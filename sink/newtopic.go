@@ -50,7 +50,11 @@ func (k *Kafka) createMissing(ctx context.Context, conn *broker.Conn, names []st
 			made = append(made, t.Name)
 		case codeTopicAlreadyExists: // by somebody else, meanwhile
 		default:
-			errs = append(errs, fmt.Errorf("create topic %s: %w", t.Name, &answerError{t.ErrorCode, t.ErrorMessage}))
+			err := fmt.Errorf("create topic %s: %w", t.Name, &answerError{t.ErrorCode, t.ErrorMessage})
+			if t.ErrorCode == codeInvalidReplicationFactor {
+				err = fmt.Errorf("%w: set kafka.topics.replication_factor to no more than there are brokers", err)
+			}
+			errs = append(errs, err)
 		}
 	}
 	return made, errors.Join(errs...)

@@ -79,6 +79,14 @@ func TestInitMakesAllThatARelayWithAMinimalRoleNeeds(t *testing.T) {
 	})
 }
 
+func TestInitSaysWhatASingleBrokerNeeds(t *testing.T) {
+	s := emptyStage(t, sharedPostgres(t))
+	_, log, code := harness.Command(t, nil, "init", "--name", s.name, "--postgres", s.url, "--kafka", strings.Join(sharedKafka(t).Brokers(), ","), "--topics="+s.topic("a"))
+	if code != 11 || !strings.Contains(log, "set kafka.topics.replication_factor") {
+		t.Errorf("exit code %d\n%s", code, log)
+	}
+}
+
 // Until it has run, a relay is known by its slot alone.
 func TestDropLeavesWhatARelayThatHasNotRunYetNeeds(t *testing.T) {
 	s := emptyStage(t, sharedPostgres(t))
