@@ -82,15 +82,20 @@ func (s *session) record(b *Blocked) {
 }
 
 // settle removes verdict and decision once they have been taken up: a relay takes a decision once. What was decided about an
-// event is kept until that has been passed.
+// event is kept until that has been passed. Before the session is prepared nothing is settled: what was decided is not stored yet.
 func (s *session) settle(ctx context.Context) error {
-	pending := s.pendingEvents()
-	if !s.streaming.Load() || s.verdict == nil && len(pending) == len(s.events) {
+	if !s.prepared.Load() {
 		return nil
 	}
-	if err := s.ask(ctx, func(ctx context.Context) error { return s.store.Settle(ctx, pending) }); err != nil {
+	return s.ask(ctx, func(ctx context.Context) error {
+		pending := s.pendingEvents()
+		if s.verdict == nil && len(pending) == len(s.events) {
+			return nil
+		}
+		err := s.store.Settle(ctx, pending)
+		if err == nil {
+			s.verdict, s.decision, s.events = nil, nil, pending
+		}
 		return err
-	}
-	s.verdict, s.decision, s.events = nil, nil, pending
-	return nil
+	})
 }

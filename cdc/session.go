@@ -71,6 +71,7 @@ type session struct {
 	saverStop  chan struct{} // ends save, so that drain may store the last word
 
 	savingSince atomic.Int64 // unix nanoseconds; 0 while no save is under way. written by save, read by read
+	prepared    atomic.Bool  // written once, when all that comes before the first record is stored; read by settle
 	streaming   atomic.Bool  // written once, when read begins; read by watch
 	stopping    atomic.Bool  // intake is to end between two transactions
 	askReply    atomic.Bool  // read wants a sign of life; report sends the request
@@ -311,7 +312,11 @@ func (s *session) prepare(ctx, work context.Context, group *errgroup.Group) erro
 	}
 	failpoint("identity stored")
 	// From here on records may be sent: the checkpoint is no longer that of a clean stop.
-	return s.keep(starting, row.LSN, false)
+	if err := s.keep(starting, row.LSN, false); err != nil {
+		return err
+	}
+	s.prepared.Store(true)
+	return s.settle(starting) // before anything is sent: a decision that is taken twice would forget what was
 }
 
 // begin sets the positions of the session: everything starts at the checkpoint.
