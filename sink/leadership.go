@@ -35,7 +35,7 @@ func (k *Kafka) addQueues(t *topic, n int32) {
 		if k.fence == nil {
 			q.ready = true
 		} else {
-			k.fence.admit(q)
+			k.fence.admit(q, n)
 		}
 	}
 	k.empty(t)

@@ -61,9 +61,14 @@ func (f *fence) start(ctx context.Context) error {
 	return f.writeNotes(ctx)
 }
 
-// admit lets a new queue send if its partition is registered, and asks for its registration otherwise. Kafka.mu is held.
-func (f *fence) admit(q *queue) {
+// admit lets a new queue, of a topic of n partitions, send if its partition is registered, and asks for its registration
+// otherwise. Kafka.mu is held.
+func (f *fence) admit(q *queue, n int32) {
 	if code, gone := f.without[q.topic.name]; gone {
+		if lost := f.beyond(q.topic.name, n); lost != nil {
+			f.k.failLocked(lost)
+			return
+		}
 		f.k.failLocked(fmt.Errorf("topic %s is back after %s when the session began: the session starts over, to fence it and see what is in it", q.topic.name, errorName(code)))
 		return
 	}

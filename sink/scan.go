@@ -53,8 +53,12 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 	f.ledger.EachPartition(func(topic string, partition int32, scanFrom int64, owned bool) {
 		p := &scanned{Registration: Registration{topic, partition, scanFrom, owned}, next: scanFrom, marker: -1, since: time.Now()}
 		left = append(left, p)
-		s.all = append(s.all, p)
 	})
+	left, err := s.leaveForgotten(ctx, left)
+	if err != nil {
+		return nil, err
+	}
+	s.all = left
 	for len(left) > 0 {
 		// The transaction is repeated as long as a marker is missing: its end is answered before the markers are written,
 		// and a partition without a leader at that moment may never get one.

@@ -125,35 +125,50 @@ func TestHoleInTheTailIsForAPersonToJudge(t *testing.T) {
 	awaitIDs(t, kafka.Brokers(), 100, false, s.topic("a"))
 }
 
+// Whether the topic has as many partitions as before or fewer, so that one that is registered is missing.
 func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
-	kafka := sharedKafka(t)
-	s := newStage(t, sharedPostgres(t))
-	kafka.CreateTopic(t, s.topic("a"), 1, 1, nil)
-	relay := s.startRelaying(t, kafka.Brokers(), exactly)
-	s.insertN(t, "a", 100)
-	awaitIDs(t, kafka.Brokers(), 100, false, s.topic("a"))
-	if code := relay.Stop(t); code != 0 {
-		t.Fatalf("exit code %d", code)
+	for before, after := range map[int32]int32{1: 1, 6: 2} {
+		t.Run(fmt.Sprintf("%dPartitionsThen%d", before, after), func(t *testing.T) {
+			kafka := sharedKafka(t)
+			s := newStage(t, sharedPostgres(t))
+			kafka.CreateTopic(t, s.topic("a"), before, 1, nil)
+			relay := s.startRelaying(t, kafka.Brokers(), exactly)
+			s.insertN(t, "a", 100)
+			awaitIDs(t, kafka.Brokers(), 100, false, s.topic("a"))
+			if code := relay.Stop(t); code != 0 {
+				t.Fatalf("exit code %d", code)
+			}
+			s.startRelaying(t, kafka.Brokers(), exactly).Kill() // its marker is where the next start begins to scan
+			s.remakeTopic(t, kafka, s.topic("a"), after)
+			relay = s.start(t, kafka.Brokers(), exactly)
+			s.insertN(t, "a", 10)
+			awaitVerdict(t, relay, "kafka lost data")
+			s.decide(t, "--accept-loss")
+			relay.AwaitState(t, cdc.Relaying, 30*time.Second)
+			awaitIDs(t, kafka.Brokers(), 10, false, s.topic("a"))
+			relay.Kill()
+			s.insertN(t, "a", 10)
+			s.startRelaying(t, kafka.Brokers(), exactly)
+			awaitIDs(t, kafka.Brokers(), 20, false, s.topic("a"))
+		})
 	}
-	s.startRelaying(t, kafka.Brokers(), exactly).Kill() // its marker is where the next start begins to scan
+}
+
+// remakeTopic deletes a topic and makes it anew.
+func (s *stage) remakeTopic(t *testing.T, kafka *harness.Kafka, topic string, partitions int32) {
+	t.Helper()
 	adm := harness.Admin(t, kafka.Brokers())
-	if _, err := adm.DeleteTopics(t.Context(), s.topic("a")); err != nil {
+	if _, err := adm.DeleteTopics(t.Context(), topic); err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, 30*time.Second, "the topic is gone", func() error {
 		topics, err := adm.ListTopics(t.Context())
-		if err == nil && topics.Has(s.topic("a")) {
+		if err == nil && topics.Has(topic) {
 			err = fmt.Errorf("it is still there")
 		}
 		return err
 	})
-	kafka.CreateTopic(t, s.topic("a"), 1, 1, nil)
-	relay = s.start(t, kafka.Brokers(), exactly)
-	awaitVerdict(t, relay, "kafka lost data")
-	s.decide(t, "--accept-loss")
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	s.insertN(t, "a", 10)
-	awaitIDs(t, kafka.Brokers(), 10, false, s.topic("a"))
+	kafka.CreateTopic(t, topic, partitions, 1, nil)
 }
 
 func TestRestoredSnapshotUnderTheSameWorkloadIsDiverged(t *testing.T) {
