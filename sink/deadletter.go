@@ -50,36 +50,38 @@ func (k *Kafka) letterAcked(q *queue, b *batch) {
 	}
 }
 
-// buryUnroutable sends an event that could not become a record: as much of it as can be had. It waits for room as Append does.
+// buryUnroutable sends an event that could not become a record: as much of it as can be had. It waits for room as Append does,
+// but not with a lobby closed, whose rows may be what takes the room.
 func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error {
 	salvaged := k.router.Salvage(e, k.now)
 	p.topic = string(salvaged.Topic)
 	row := heldRow{number: number, partition: -1, commit: e.CommitTime}
-	if q := k.placeOf(salvaged); q != nil {
-		if q.open.count() > 0 {
-			q.close()
+	closed := false
+	// Where it would have had a key or a partition, it holds the place that it would have had.
+	if t := k.topics[p.topic]; t != nil && (salvaged.Record.Key != nil || salvaged.Partition >= 0) {
+		if q, ok := t.pick(salvaged.Record.Key, salvaged.Partition); q != nil {
+			row.then = k.standInFor(q, row)
+		} else if closed = ok; closed {
+			row.then = k.closeLobby(t)
 		}
-		b := standIn(row)
-		b.letters, b.seq = 1, q.nextSeq
-		q.batches = append(q.batches, b)
-		row.then = func() { k.letterAcked(q, b) }
 	}
 	letter := k.letter(&salvaged.Record, p)
-	err := k.place(k.topic(k.cfg.DeadLetter), &letter, row, false)
+	err := k.place(k.topic(k.cfg.DeadLetter), &letter, row, closed)
 	if err == nil {
 		k.records++
 	}
 	return err
 }
 
-// placeOf is the queue that a salvaged record belongs to; nil where none is known, or no order is to be kept.
-func (k *Kafka) placeOf(salvaged *route.Routed) *queue {
-	t := k.topics[string(salvaged.Topic)]
-	if t == nil || salvaged.Record.Key == nil && salvaged.Partition < 0 {
-		return nil
+// standInFor puts a stand-in for one row at the end of q, and gives what to call at the ack of its letter.
+func (k *Kafka) standInFor(q *queue, row heldRow) (then func()) {
+	if q.open.count() > 0 {
+		q.close()
 	}
-	q, _ := t.pick(salvaged.Record.Key, salvaged.Partition)
-	return q
+	b := standIn(row)
+	b.letters, b.seq = 1, q.nextSeq
+	q.batches = append(q.batches, b)
+	return func() { k.letterAcked(q, b) }
 }
 
 // letter makes the dead letter of a record. Its position is the last header, as everywhere.

@@ -136,6 +136,29 @@ func TestUnroutableRowHoldsThePlaceThatItWouldHaveHad(t *testing.T) {
 	s.allAcked()
 }
 
+// The same while its topic's partitions are not known yet.
+func TestUnroutableRowClosesTheLobbyThatItWouldHaveWaitedIn(t *testing.T) {
+	s, l := withLetters(t, 1)
+	for _, headers := range []string{"{}", "[]", "{}"} {
+		s.Begin()
+		id := fmt.Sprint(s.next)
+		e := event(withHeaders, id, "new", "0", "k", id+" payload", headers)
+		e.CommitTime, e.Position = time.Now(), decoder.Position{Timeline: 1, LSN: 100, Ordinal: s.next}
+		if err := s.give("new", 0, e); err != nil {
+			t.Fatal(err)
+		}
+		s.End()
+	}
+	topic := s.topics["new"]
+	s.addQueues(topic, 1)
+	s.follow(topic.queues[0], l)
+	topic.queues[0].proven = true
+	s.expectOldest(0)
+	s.expect(l, letters, "1")
+	s.expect(l, "new", "0 2")
+	s.allAcked()
+}
+
 // The checkpoint must not pass a dead letter that is appended behind one with a larger number, in its batch or in the next.
 func TestDeadLettersComeOutOfTurn(t *testing.T) {
 	for _, batches := range []int{1, 2} {

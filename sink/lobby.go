@@ -32,13 +32,7 @@ func (k *Kafka) abandon(t *topic, why string) {
 		k.eachHeld(&t.lobby[i], func(row heldRow, rec *record.Record) {
 			p := &Poison{Where: "topic " + t.name, Reason: why, topic: t.name}
 			k.giveUp(rec, p, func() {
-				t.letters++
-				row.then = func() {
-					if t.letters--; t.letters == 0 {
-						k.empty(t)
-						k.wakeLeaders()
-					}
-				}
+				row.then = k.closeLobby(t)
 				k.bury(rec, p, row)
 			})
 		})
@@ -48,6 +42,17 @@ func (k *Kafka) abandon(t *topic, why string) {
 	}
 	t.lobby = nil
 	k.checkIdle()
+}
+
+// closeLobby keeps a topic's rows in its lobby until what it gives is called, once for each dead letter that held a place there.
+func (k *Kafka) closeLobby(t *topic) (open func()) {
+	t.letters++
+	return func() {
+		if t.letters--; t.letters == 0 {
+			k.empty(t)
+			k.wakeLeaders()
+		}
+	}
 }
 
 // abandonQueue gives up the unacked rows of a partition of such a topic. The broker has taken none of them, so the rows
