@@ -71,3 +71,36 @@ const (
 	// nothing passes it in its partition.
 	DeadLetter Policy = "dead_letter"
 )
+
+func (c *Config) setDefaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.MaxTimestampAge, time.Hour)
+	set(&c.Topics.Wait, time.Minute)
+	set(&c.Conn.Timeout, 30*time.Second)
+	set(&c.RenewInterval, renewInterval)
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 1 << 20
+	}
+	if c.MaxInFlightBytes == 0 {
+		c.MaxInFlightBytes = 16 << 20
+	}
+	if c.Topics.Partitions == 0 {
+		c.Topics.Partitions = 6
+	}
+	if c.Topics.ReplicationFactor == 0 {
+		c.Topics.ReplicationFactor = 3
+	}
+	if c.OnPoison == "" {
+		c.OnPoison = Stop
+	}
+	if c.DeadLetter == "" {
+		c.DeadLetter = "outrider.dead-letter"
+	}
+	if c.Stats == nil {
+		c.Stats = NewStats()
+	}
+}

@@ -89,39 +89,6 @@ func New(cfg Config) (*Kafka, error) {
 	return k, nil
 }
 
-func (c *Config) setDefaults() {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&c.MaxTimestampAge, time.Hour)
-	set(&c.Topics.Wait, time.Minute)
-	set(&c.Conn.Timeout, 30*time.Second)
-	set(&c.RenewInterval, renewInterval)
-	if c.BatchBytes == 0 {
-		c.BatchBytes = 1 << 20
-	}
-	if c.MaxInFlightBytes == 0 {
-		c.MaxInFlightBytes = 16 << 20
-	}
-	if c.Topics.Partitions == 0 {
-		c.Topics.Partitions = 6
-	}
-	if c.Topics.ReplicationFactor == 0 {
-		c.Topics.ReplicationFactor = 3
-	}
-	if c.OnPoison == "" {
-		c.OnPoison = Stop
-	}
-	if c.DeadLetter == "" {
-		c.DeadLetter = "outrider.dead-letter"
-	}
-	if c.Stats == nil {
-		c.Stats = NewStats()
-	}
-}
-
 // Run delivers until ctx ends or the session must. Every goroutine and connection of the session is gone when it returns.
 func (k *Kafka) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
