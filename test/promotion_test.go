@@ -102,8 +102,9 @@ func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
 		relay := follows.relaying(t)
 		follows.awaitDelivered(t, harness.NoRepeats)
 		st, err := relay.Status()
-		if err != nil || st.Postgres.Timeline != 2 || st.Records.SkippedDuplicates != 100 {
-			t.Errorf("timeline %d, %d events skipped, %v; want timeline 2, and the 100 that were acked and not stored", st.Postgres.Timeline, st.Records.SkippedDuplicates, err)
+		// And those below the checkpoint, where the copy of the slot is behind it.
+		if err != nil || st.Postgres.Timeline != 2 || st.Records.SkippedDuplicates < 100 {
+			t.Errorf("timeline %d, %d events skipped, %v; want timeline 2, and at least the 100 that were acked and not stored", st.Postgres.Timeline, st.Records.SkippedDuplicates, err)
 		}
 		// What Kafka holds above the checkpoint is of two timelines now.
 		harness.WriteRows(t, follows.conn, follows.kind, 10_201, 10_300, 10)
