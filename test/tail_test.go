@@ -139,7 +139,8 @@ func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
 				t.Fatalf("exit code %d", code)
 			}
 			s.startRelaying(t, kafka.Brokers(), exactly).Kill() // its marker is where the next start begins to scan
-			s.remakeTopic(t, kafka, s.topic("a"), after)
+			remove(t, kafka.Brokers(), s.topic("a"))
+			kafka.CreateTopic(t, s.topic("a"), after, 1, nil)
 			relay = s.start(t, kafka.Brokers(), exactly)
 			s.insertN(t, "a", 10)
 			awaitVerdict(t, relay, "kafka lost data")
@@ -152,23 +153,6 @@ func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
 			awaitIDs(t, kafka.Brokers(), 20, false, s.topic("a"))
 		})
 	}
-}
-
-// remakeTopic deletes a topic and makes it anew.
-func (s *stage) remakeTopic(t *testing.T, kafka *harness.Kafka, topic string, partitions int32) {
-	t.Helper()
-	adm := harness.Admin(t, kafka.Brokers())
-	if _, err := adm.DeleteTopics(t.Context(), topic); err != nil {
-		t.Fatal(err)
-	}
-	harness.Eventually(t, 30*time.Second, "the topic is gone", func() error {
-		topics, err := adm.ListTopics(t.Context())
-		if err == nil && topics.Has(topic) {
-			err = fmt.Errorf("it is still there")
-		}
-		return err
-	})
-	kafka.CreateTopic(t, topic, partitions, 1, nil)
 }
 
 func TestRestoredSnapshotUnderTheSameWorkloadIsDiverged(t *testing.T) {
