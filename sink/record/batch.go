@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 )
@@ -71,7 +72,15 @@ func (b *Batch) Records(yield func(i int, r Record) bool) error {
 	if err != nil {
 		return fmt.Errorf("decompress record batch with %s: %w", b.compression, err)
 	}
-	return readRecords(section, b.count, b.baseTimestamp, yield)
+	var disorder error
+	err = readRecords(section, b.count, b.baseTimestamp, func(i int, delta int64, r Record) bool {
+		if delta != int64(i) {
+			disorder = fmt.Errorf("record %d of %d: has offset delta %d", i, b.count, delta)
+			return false
+		}
+		return yield(i, r)
+	})
+	return errors.Join(err, disorder)
 }
 
 // Split copies the records [0, at) and [at, Count) into a batch each, to find out which half of a refused batch a

@@ -52,6 +52,9 @@ const (
 	zstdWindow = 1 << 20
 	// The block size that Java's snappy stream writes.
 	xerialBlock = 32 << 10
+	// A copy of at most 64 bytes takes three bytes of a snappy block at least, so no block of n bytes becomes longer
+	// than this many times n.
+	maxSnappyRatio = 32
 	// An encoder that had to hold more than this, for one huge row, is not kept for the next batch.
 	maxScratch = 4 << 20
 )
@@ -150,8 +153,8 @@ func (e *encoder) encodeZstd(src []byte) error {
 	return err
 }
 
-// decompress returns src decompressed, which must yield size bytes exactly. It trusts no byte of src.
-func decompress(c Compression, src []byte, size int) ([]byte, error) {
+// decompress returns src decompressed, or an error where that takes more than limit bytes. It trusts no byte of src.
+func decompress(c Compression, src []byte, limit int) ([]byte, error) {
 	switch c {
 	case None:
 		return src, nil
@@ -160,37 +163,35 @@ func decompress(c Compression, src []byte, size int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return readExactly(zr, size)
+		return readUpTo(zr, limit)
 	case Snappy:
-		return decompressSnappy(src, size)
+		return decompressSnappy(src, limit)
 	case LZ4:
-		return readExactly(lz4.NewReader(bytes.NewReader(src)), size)
+		return readUpTo(lz4.NewReader(bytes.NewReader(src)), limit)
 	case Zstd:
-		return decompressZstd(src, size)
+		return decompressZstd(src, limit)
 	default:
 		return nil, errCompression
 	}
 }
 
-var errSize = errors.New("size differs from what was compressed")
+var errSize = errors.New("more comes out than went in")
 
-func readExactly(r io.Reader, size int) ([]byte, error) {
-	out := make([]byte, size)
-	if _, err := io.ReadFull(r, out); err != nil {
-		return nil, err
+func readUpTo(r io.Reader, limit int) ([]byte, error) {
+	out, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err == nil && len(out) > limit {
+		err = errSize
 	}
-	if n, err := io.Copy(io.Discard, io.LimitReader(r, 1)); n != 0 || err != nil {
-		return nil, errors.Join(errSize, err)
-	}
-	return out, nil
+	return out, err
 }
 
-func decompressSnappy(src []byte, size int) ([]byte, error) {
+// decompressSnappy reads the stream of Java's library, and a single raw block, which some clients in C send.
+func decompressSnappy(src []byte, limit int) ([]byte, error) {
 	blocks, ok := bytes.CutPrefix(src, xerialHeader)
 	if !ok {
-		return nil, errors.New("no xerial header")
+		return appendSnappy(nil, src, limit)
 	}
-	out := make([]byte, 0, size)
+	var out []byte
 	for len(blocks) > 0 {
 		if len(blocks) < 4 {
 			return nil, io.ErrUnexpectedEOF
@@ -199,39 +200,43 @@ func decompressSnappy(src []byte, size int) ([]byte, error) {
 		if blocks = blocks[4:]; n > int64(len(blocks)) {
 			return nil, io.ErrUnexpectedEOF
 		}
-		// The length is looked at first: Decode would allocate whatever the block claims.
-		length, err := s2.DecodedLen(blocks[:n])
-		if err != nil {
+		var err error
+		if out, err = appendSnappy(out, blocks[:n], limit); err != nil {
 			return nil, err
 		}
-		if length > size-len(out) {
-			return nil, errSize
-		}
-		if _, err := s2.Decode(out[len(out):size], blocks[:n]); err != nil {
-			return nil, err
-		}
-		out, blocks = out[:len(out)+length], blocks[n:]
-	}
-	if len(out) != size {
-		return nil, errSize
+		blocks = blocks[n:]
 	}
 	return out, nil
 }
 
-func decompressZstd(src []byte, size int) ([]byte, error) {
+// appendSnappy looks at the length first: Decode would allocate whatever the block claims.
+func appendSnappy(out, block []byte, limit int) ([]byte, error) {
+	length, err := s2.DecodedLen(block)
+	if err != nil {
+		return nil, err
+	}
+	if length > limit-len(out) || length > maxSnappyRatio*len(block) {
+		return nil, errSize
+	}
+	at := len(out)
+	out = slices.Grow(out, length)[:at+length]
+	if _, err := s2.Decode(out[at:], block); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func decompressZstd(src []byte, limit int) ([]byte, error) {
 	// A short batch is below the window that its frame announces, and the limit is on both.
-	limit := uint64(max(size, zstdWindow))
-	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(limit))
+	memory := uint64(max(limit, zstdWindow))
+	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(memory))
 	if err != nil {
 		return nil, err
 	}
 	defer zr.Close()
-	out, err := zr.DecodeAll(src, make([]byte, 0, size))
-	if err != nil {
-		return nil, err
+	out, err := zr.DecodeAll(src, nil)
+	if err == nil && len(out) > limit {
+		err = errSize
 	}
-	if len(out) != size {
-		return nil, errSize
-	}
-	return out, nil
+	return out, err
 }

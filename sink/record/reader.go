@@ -12,18 +12,19 @@ var (
 	errLength = errors.New("has a field that ends outside of it")
 )
 
-// readRecords yields count records, which fill section, to yield. It trusts no byte of section.
-func readRecords(section []byte, count int, baseTimestamp int64, yield func(i int, r Record) bool) error {
+// readRecords yields count records, which fill section, to yield, each with its index and its offset in the batch. It
+// trusts no byte of section.
+func readRecords(section []byte, count int, baseTimestamp int64, yield func(i int, delta int64, r Record) bool) error {
 	var headers []Header // one array for all records: it grows to the longest
 	for i := range count {
 		rest := reader{rest: section}
 		body := reader{rest: rest.bytes(rest.varint())}
-		r := body.record(i, baseTimestamp, headers[:0])
+		r, delta := body.record(baseTimestamp, headers[:0])
 		if err := cmp.Or(rest.err, body.err); err != nil {
 			return fmt.Errorf("record %d of %d: %w", i, count, err)
 		}
 		section, headers = rest.rest, r.Headers
-		if !yield(i, r) {
+		if !yield(i, delta, r) {
 			return nil
 		}
 	}
@@ -39,13 +40,11 @@ type reader struct {
 	err  error
 }
 
-// record reads the body of the record at index i, which must be all that there is.
-func (d *reader) record(i int, baseTimestamp int64, headers []Header) Record {
+// record reads the body of a record, which must be all that there is, and its offset in the batch.
+func (d *reader) record(baseTimestamp int64, headers []Header) (r Record, delta int64) {
 	d.bytes(1) // attributes
-	r := Record{Timestamp: baseTimestamp + d.varint()}
-	if delta := d.varint(); delta != int64(i) {
-		d.fail(fmt.Errorf("has offset delta %d", delta))
-	}
+	r.Timestamp = baseTimestamp + d.varint()
+	delta = d.varint()
 	r.Key, r.Value = d.nullable(), d.nullable()
 	for range d.count() {
 		headers = append(headers, Header{Key: d.bytes(d.varint()), Value: d.nullable()})
@@ -54,7 +53,7 @@ func (d *reader) record(i int, baseTimestamp int64, headers []Header) Record {
 	if len(d.rest) > 0 {
 		d.fail(fmt.Errorf("has %d bytes after its last field", len(d.rest)))
 	}
-	return r
+	return r, delta
 }
 
 // count is a number of headers. Each takes two bytes at least, so what exceeds that cannot be one: a few bytes must
