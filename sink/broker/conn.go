@@ -77,6 +77,7 @@ type call struct {
 	id       int32
 	key      protocol.ApiKey
 	version  int16
+	raw      bool      // the answer is a Raw
 	deadline time.Time // of the answer; zero while the request is being written, which has a deadline of its own
 	done     func(protocol.Message, error)
 }
@@ -118,14 +119,44 @@ func (c *Conn) Close() error {
 // that ended the connection; or before Send returns, when the connection had ended long before or the request could not
 // even be encoded, which leaves the connection as it was. done must neither block nor send.
 func (c *Conn) Send(req protocol.Message, done func(protocol.Message, error)) {
-	if err := c.send(req, done); err != nil {
-		done(nil, err)
+	c.sendCall(req, call{done: done})
+}
+
+func (c *Conn) sendCall(req protocol.Message, k call) {
+	if err := c.send(req, k); err != nil {
+		k.done(nil, err)
 	}
 }
 
 // Do sends one request and returns its answer. It waits until ctx or the connection ends; the writing itself, which
 // does not heed ctx, is bounded by Config.Timeout. When ctx ends the connection goes on, and drops the late answer.
 func (c *Conn) Do(ctx context.Context, req protocol.Message) (protocol.Message, error) {
+	return c.do(ctx, req, false)
+}
+
+// Raw is an answer that nobody has decoded.
+type Raw struct {
+	// Version is that of the request.
+	Version int16
+	// Body is what follows the correlation id; the caller's own.
+	Body []byte
+
+	key protocol.ApiKey
+}
+
+// ApiKey is the request's.
+func (r *Raw) ApiKey() protocol.ApiKey { return r.key }
+
+// DoRaw is Do for an answer that the caller reads in place, because it is large.
+func (c *Conn) DoRaw(ctx context.Context, req protocol.Message) (*Raw, error) {
+	msg, err := c.do(ctx, req, true)
+	if err != nil {
+		return nil, err
+	}
+	return msg.(*Raw), nil
+}
+
+func (c *Conn) do(ctx context.Context, req protocol.Message, raw bool) (protocol.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -134,7 +165,7 @@ func (c *Conn) Do(ctx context.Context, req protocol.Message) (protocol.Message, 
 		err error
 	}
 	answered := make(chan answer, 1)
-	c.Send(req, func(msg protocol.Message, err error) { answered <- answer{msg, err} })
+	c.sendCall(req, call{raw: raw, done: func(msg protocol.Message, err error) { answered <- answer{msg, err} }})
 	select {
 	case a := <-answered:
 		return a.msg, a.err
@@ -143,8 +174,8 @@ func (c *Conn) Do(ctx context.Context, req protocol.Message) (protocol.Message, 
 	}
 }
 
-// send hands done over to the reader, or returns why it did not.
-func (c *Conn) send(req protocol.Message, done func(protocol.Message, error)) error {
+// send hands k.done over to the reader, or returns why it did not.
+func (c *Conn) send(req protocol.Message, k call) error {
 	key := req.ApiKey()
 	version, ok := c.versions[key]
 	if !ok {
@@ -157,7 +188,8 @@ func (c *Conn) send(req protocol.Message, done func(protocol.Message, error)) er
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.lastID++
-	c.out.begin(c, call{id: c.lastID, key: key, version: version, done: done})
+	k.id, k.key, k.version = c.lastID, key, version
+	c.out.begin(c, k)
 	err := protocol.WriteRequest(&c.out, version, c.lastID, c.clientID, req)
 	if c.out.taken {
 		return nil // whatever went wrong then ended the connection, and done hears of it from the reader

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -388,6 +389,48 @@ func TestContextEndsTheWaitAndNotTheConnection(t *testing.T) {
 	if _, err := c.Do(ctx, topics("third")); !errors.Is(err, context.Canceled) {
 		t.Errorf("a call whose context had ended: %v", err)
 	}
+}
+
+// A raw answer is the bytes that a decoded one is made of, and takes nothing of the next.
+func TestRawAnswerIsWhatFollowsItsHeader(t *testing.T) {
+	answers := func(p played) {
+		p.greet()
+		for i := int32(1); ; i++ {
+			r, ok := p.next()
+			if !ok {
+				return
+			}
+			p.answer(r, &metadata.Response{ControllerID: i})
+		}
+	}
+	c := dial(t, listen(t, nil, answers), Config{})
+	for i := int32(1); i < 9; i += 2 {
+		raw, err := c.DoRaw(t.Context(), topics("raw"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want bytes.Buffer
+		if err := protocol.WriteResponse(&want, raw.Version, 0, &metadata.Response{ControllerID: i}); err != nil {
+			t.Fatal(err)
+		}
+		if raw.ApiKey() != protocol.Metadata || !bytes.Equal(raw.Body, want.Bytes()[8:]) {
+			t.Fatalf("%s: % x, not % x", raw.ApiKey(), raw.Body, want.Bytes()[8:])
+		}
+		msg, err := c.Do(t.Context(), topics("decoded"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := msg.(*metadata.Response).ControllerID; got != i+1 {
+			t.Fatalf("the answer behind raw answer %d is %d", i, got)
+		}
+	}
+	cut := dial(t, listen(t, nil, func(p played) {
+		p.greet()
+		r, _ := p.next()
+		_, _ = p.Write(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 99}, uint32(r.id)))
+	}), Config{})
+	_, err := cut.DoRaw(t.Context(), topics("cut"))
+	wantError(t, err, KindLost, "closed the connection")
 }
 
 func TestRequestThatCannotBeSentLeavesTheConnectionUsable(t *testing.T) {

@@ -68,6 +68,12 @@ func readAnswer(in *bufio.Reader, k call) (protocol.Message, error) {
 	if id := int32(binary.BigEndian.Uint32(prefix[4:])); id != k.id {
 		return nil, garbled(fmt.Errorf("an answer to request %d came, %d (%s) was due", id, k.id, k.key))
 	}
+	if k.raw {
+		raw := &Raw{Version: k.version, Body: make([]byte, size-4), key: k.key}
+		_, _ = in.Discard(len(prefix)) // they are buffered
+		_, err := io.ReadFull(in, raw.Body)
+		return raw, err
+	}
 	body := incoming{in: in, left: 4 + size}
 	msg, err := decode(&body, k)
 	switch {
