@@ -3,7 +3,6 @@ package test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +20,8 @@ func fragileKafka(t *testing.T) *harness.Kafka {
 	return k
 }
 
-var startFragile = sync.OnceValues(func() (*harness.Kafka, error) {
-	k, err := harness.StartKafka(context.Background(), harness.KafkaOptions{})
-	return k, share(k, err)
+var startFragile = harness.Share(func() (*harness.Kafka, error) {
+	return harness.StartKafka(context.Background(), harness.KafkaOptions{})
 })
 
 // impatient settings let a relay notice within a second what takes half a minute by default.

@@ -23,9 +23,8 @@ func threeBrokers(t *testing.T) *harness.Kafka {
 	return k
 }
 
-var startThree = sync.OnceValues(func() (*harness.Kafka, error) {
-	k, err := harness.StartKafka(context.Background(), harness.KafkaOptions{Nodes: 3})
-	return k, share(k, err)
+var startThree = harness.Share(func() (*harness.Kafka, error) {
+	return harness.StartKafka(context.Background(), harness.KafkaOptions{Nodes: 3})
 })
 
 // ledBy gives the partitions of topic that a node leads, and those that others lead.

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,26 +26,26 @@ const failpointSample = 5
 // failpointBuild is a relay that heeds the variables of package failpoint.
 func failpointBuild(t *testing.T) string {
 	t.Helper()
-	bin, err := buildFailpoint()
+	b, err := buildFailpoint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bin
+	return b.bin
 }
 
-var buildFailpoint = sync.OnceValues(func() (string, error) {
+var buildFailpoint = harness.Share(func() (failpointBinary, error) {
 	dir, err := os.MkdirTemp("", "outrider-failpoint-")
 	if err != nil {
-		return "", err
+		return failpointBinary{}, err
 	}
 	bin, err := harness.BuildWith(dir, "failpoint")
-	return bin, share(removed(dir), err)
+	return failpointBinary{dir, bin}, err
 })
 
-// removed is a folder that goes when it is closed.
-type removed string
+// failpointBinary is a file in a folder of its own, which goes when it is closed.
+type failpointBinary struct{ dir, bin string }
 
-func (dir removed) Close() error { return os.RemoveAll(string(dir)) }
+func (b failpointBinary) Close() error { return os.RemoveAll(b.dir) }
 
 // failpoints finds the names of all failpoints in the source, in its order: what is in the code is in the test.
 func failpoints(t *testing.T) []string {

@@ -1,67 +1,27 @@
 package test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// Servers that the tests of this binary share, each started by the first test that wants it. A test that stops, kills or
-// stalls a server starts one of its own.
-var (
-	startSharedPostgres = sync.OnceValues(func() (*harness.Postgres, error) {
-		pg, err := harness.StartPostgres(context.Background(), harness.PostgresOptions{})
-		return pg, share(pg, err)
-	})
-	startSharedKafka = sync.OnceValues(func() (*harness.Kafka, error) {
-		kafka, err := harness.StartKafka(context.Background(), harness.KafkaOptions{})
-		return kafka, share(kafka, err)
-	})
-)
-
-// shared is what TestMain closes.
-var shared struct {
-	sync.Mutex
-	servers []io.Closer
-}
-
-func share(server io.Closer, err error) error {
-	if err != nil {
-		return err
-	}
-	shared.Lock()
-	defer shared.Unlock()
-	shared.servers = append(shared.servers, server)
-	return nil
-}
-
 func TestMain(m *testing.M) {
 	if consumer := os.Getenv(inboxEnv); consumer != "" {
 		os.Exit(runInboxConsumer(consumer))
 	}
-	code := m.Run()
-	var errs []error
-	for _, server := range shared.servers {
-		errs = append(errs, server.Close())
-	}
-	if err := errors.Join(append(errs, harness.RemoveBuild())...); err != nil {
-		fmt.Fprintln(os.Stderr, "clean up:", err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	os.Exit(harness.Main(m))
 }
+
+// The servers that the tests of this binary share. A test that stops, kills or stalls a server starts one of its own.
 
 func sharedPostgres(t testing.TB) *harness.Postgres {
 	t.Helper()
-	pg, err := startSharedPostgres()
+	pg, err := harness.SharedPostgres()
 	if err != nil {
 		t.Fatalf("start the shared Postgres: %v", err)
 	}
@@ -70,7 +30,7 @@ func sharedPostgres(t testing.TB) *harness.Postgres {
 
 func sharedKafka(t testing.TB) *harness.Kafka {
 	t.Helper()
-	kafka, err := startSharedKafka()
+	kafka, err := harness.SharedKafka()
 	if err != nil {
 		t.Fatalf("start the shared Kafka: %v", err)
 	}

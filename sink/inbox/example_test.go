@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outrider-relay/outrider/sink/inbox"
+	"github.com/outrider-relay/outrider/test/harness"
 )
 
 // An event that arrives twice is paid once.
@@ -102,7 +103,7 @@ func ExampleSweep() {
 
 // exampleURL is a new database with an inbox and an account.
 func exampleURL() string {
-	p, err := server()
+	p, err := harness.SharedPostgres()
 	if err != nil {
 		log.Fatal(err)
 	}

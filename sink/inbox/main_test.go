@@ -1,11 +1,8 @@
 package inbox_test
 
 import (
-	"context"
 	"database/sql"
-	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -15,35 +12,12 @@ import (
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// server is shared by the tests, each of which has a database of its own. It is started by the first that asks.
-var server = sync.OnceValues(func() (*harness.Postgres, error) {
-	p, err := harness.StartPostgres(context.Background(), harness.PostgresOptions{})
-	if err == nil {
-		stop = p.Close
-	}
-	return p, err
-})
-
-// stop ends the server, if there is one.
-var stop = func() error { return nil }
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stop Postgres:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // newURL makes a database with an inbox and returns its URL.
 func newURL(t *testing.T) string {
 	t.Helper()
-	p, err := server()
-	if err != nil {
-		t.Fatalf("start Postgres: %v", err)
-	}
-	url := p.NewDatabase(t)
+	url := harness.NewDatabase(t)
 	harness.Exec(t, harness.Connect(t, url), inbox.Schema())
 	return url
 }

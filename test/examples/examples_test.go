@@ -24,6 +24,8 @@ const (
 	patience = 2 * time.Minute // a JVM on a busy machine
 )
 
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
 // Each language's writer adds to one shop, so that each consumer also gets what the writers before it have written.
 func TestEveryLanguageWritesAndAppliesOnce(t *testing.T) {
 	s := openShop(t)
