@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,12 +25,16 @@ func CacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// freePort gives a TCP port on loopback that nobody listens on. It is one that systems give to no outgoing connection, so
-// that it is still free when a server that was stopped comes back to it.
+// freePort gives a TCP port on loopback that nobody listens on. It is one that systems give to no outgoing connection, and
+// that was given to nobody before in this process, so that it is still free when the server that it is for comes up, and
+// when one that was stopped comes back to it.
 func freePort() (int, error) {
 	const first, last = 15000, 32000
 	for range 100 {
 		port := first + rand.IntN(last-first)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		l, err := net.Listen("tcp", loopback(port))
 		if err == nil {
 			return port, l.Close()
@@ -37,6 +42,9 @@ func freePort() (int, error) {
 	}
 	return 0, fmt.Errorf("no free TCP port from %d to %d", first, last)
 }
+
+// givenPorts are the ports that freePort has given.
+var givenPorts sync.Map
 
 // Eventually waits until check returns nil, and fails the test with what it said last when that takes longer than patience.
 func Eventually(t testing.TB, patience time.Duration, what string, check func() error) {

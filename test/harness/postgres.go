@@ -84,7 +84,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		return nil, err
 	}
 	p.settings = map[string]string{
-		"wal_level": "logical", "max_wal_senders": "20", "max_replication_slots": "20", "max_connections": "60", "max_prepared_transactions": "5",
+		"wal_level": "logical", "max_wal_senders": "50", "max_replication_slots": "50", "max_connections": "200", "max_prepared_transactions": "5",
 		"fsync": "off", "full_page_writes": "off", "listen_addresses": "127.0.0.1", "port": strconv.Itoa(p.Port),
 		"unix_socket_directories": p.Dir, "shared_buffers": "32MB", "log_min_messages": "warning",
 	}
