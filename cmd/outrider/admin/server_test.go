@@ -145,14 +145,22 @@ func TestTokenIsAskedForWhereItMatters(t *testing.T) {
 	basic := func(s string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth("anyone", s) }
 	}
+	named := func(host string) func(*http.Request) { return func(r *http.Request) { r.Host = host } }
 	for _, c := range []struct {
 		about   string
 		address string
 		server  Server
-		auth    func(*http.Request)
+		ask     func(*http.Request)
 		code    int // of the page, its files, /status and /history; the others are open always
 	}{
 		{"loopback, no token", "127.0.0.1:0", Server{}, nil, 200},
+		{"loopback, by its name", "127.0.0.1:0", Server{}, named("localhost"), 200},
+		{"loopback, by a name that is always its own", "127.0.0.1:0", Server{}, named("orders.localhost:9187"), 200},
+		{"loopback, by its address of version 6", "127.0.0.1:0", Server{}, named("[::1]:9187"), 200},
+		{"loopback, by a tunnel's address", "127.0.0.1:0", Server{}, named("192.0.2.1"), 200},
+		{"loopback, by a name that somebody else gave it", "127.0.0.1:0", Server{}, named("localhost.example:9187"), 403},
+		{"loopback, by such a name, insecure", "127.0.0.1:0", Server{Insecure: true}, named("relay.example"), 200},
+		{"loopback, by such a name, with a token", "127.0.0.1:0", Server{Token: token}, func(r *http.Request) { r.Host = "relay.example"; bearer("right")(r) }, 200},
 		{"everywhere, no token", "0.0.0.0:0", Server{}, nil, 403},
 		{"everywhere, insecure", "0.0.0.0:0", Server{Insecure: true}, nil, 200},
 		{"everywhere, none presented", "0.0.0.0:0", Server{Token: token}, nil, 401},
@@ -173,7 +181,7 @@ func TestTokenIsAskedForWhereItMatters(t *testing.T) {
 				"/": c.code, "/page.css": c.code, "/page.js": c.code, "/status": c.code, "/history": c.code,
 				"/metrics": 200, "/healthz": 200, "/readyz": 200,
 			} {
-				if code, body, _ := do(t, "GET", base+path, c.auth); code != want {
+				if code, body, _ := do(t, "GET", base+path, c.ask); code != want {
 					t.Errorf("%s answers %d %q, want %d", path, code, body, want)
 				}
 			}

@@ -3,6 +3,7 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -12,7 +13,11 @@ import (
 func (s *Server) guard(loopback bool, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case s.Token == nil && (loopback || s.Insecure):
+		case s.Token == nil && s.Insecure:
+			next(w, r)
+		case s.Token == nil && loopback && !ownName(r.Host):
+			text(w, http.StatusForbidden, "on loopback this is open under localhost and addresses alone, lest a web page reads it under a name of its own; for another name set http.token_file or http.insecure: true")
+		case s.Token == nil && loopback:
 			next(w, r)
 		case s.Token == nil:
 			text(w, http.StatusForbidden, "closed off loopback: set http.token_file, or http.insecure: true to do without a token")
@@ -20,6 +25,16 @@ func (s *Server) guard(loopback bool, next http.HandlerFunc) http.Handler {
 			s.authorize(w, r, next)
 		}
 	})
+}
+
+// ownName says whether host, of a request, is one that only this machine can mean. A page from anywhere may let the name of its own
+// server lead to 127.0.0.1, and would then be let by the browser to read what this endpoint answers; it cannot do so with an address.
+func ownName(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || net.ParseIP(name) != nil
 }
 
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
