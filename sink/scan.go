@@ -67,7 +67,7 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 		}
 		left = reachable(left, f.without)
 		if err := s.round(ctx, left); err != nil {
-			return nil, err
+			return nil, s.judgeBeyond(err)
 		}
 		if err := s.judgeMarkers(left); err != nil {
 			return nil, err
@@ -79,6 +79,9 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.judgeBeyond(nil); err != nil {
+		return nil, err
 	}
 	f.marked = s.all
 	if len(f.without) > 0 {
@@ -106,6 +109,7 @@ type scan struct {
 	prefix []byte         // of our position headers
 	tail   *tail
 	all    []*scanned
+	beyond *Verdict // on events that the database cannot have committed; nil: none were found
 	// barren is the number of rounds in a row that found a high watermark everywhere and a marker nowhere, since when.
 	barren      int
 	barrenSince time.Time
@@ -338,11 +342,8 @@ func (s *scan) found(p *scanned, rec *protocol.Record) error {
 	}
 	above, possible := s.ledger.Above(at.Timeline, uint64(at.LSN))
 	if !possible {
-		return &Verdict{
-			Name:   "diverged",
-			Reason: fmt.Sprintf("Kafka holds an event at position %s (partition %s/%d, offset %d) that this database cannot have committed: it lies beyond the end of its WAL, or on a timeline that was left before", at, p.Topic, p.Partition, rec.Offset),
-			Advice: "The database was restored from an older state, or a standby was promoted that had not received everything. Compare table and topics from the checkpoint on; then go on from there", Option: "accept-loss",
-		}
+		s.impossible(at, fmt.Sprintf("partition %s/%d, offset %d", p.Topic, p.Partition, rec.Offset))
+		return nil
 	}
 	if above && !s.tail.add(at, id) {
 		s.k.cfg.Log.Warn().Stringer("position", at).Str("topic", p.Topic).Int32("partition", p.Partition).Int64("offset", rec.Offset).

@@ -76,6 +76,7 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 		"no position to be read":       {from: owned, log: log{records(10, ourID, "test:what")}, says: "has no position of its own"},
 		"another relay's position":     {from: owned, log: log{records(10, ourID, "tests:1:0/64:0")}, says: "has no position of its own"},
 		"beyond the end of WAL":        {from: owned, log: log{records(10, ourID, at(1000, 0))}, says: "diverged: Kafka holds an event at position 1:0/3E8:0"},
+		"several beyond it":            {from: owned, log: log{records(10, ourID, at(1000, 0), at(100, 0)), records(12, ourID, at(1000, 1))}, says: "or on a timeline that was left before; and 1 more like it"},
 		"on a timeline that was left":  {from: owned, log: log{records(10, ourID, "test:2:0/64:0")}, says: "diverged: Kafka holds an event at position 2:0/64:0"},
 		"an event twice":               {from: owned, log: log{records(10, ourID, at(100, 0), at(100, 0))}, tail: 1},
 		"a batch of an ancient format": {from: owned, log: log{protocol.NewRecordReader()}, says: "a format before version 2"},
@@ -90,7 +91,7 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 				break
 			}
 		}
-		if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
+		if err = s.judgeBeyond(err); (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %v, not %q", name, err, tc.says)
 		}
 		left := 0

@@ -2,9 +2,7 @@ package sink
 
 import (
 	"cmp"
-	"fmt"
 	"hash/maphash"
-	"math/bits"
 	"slices"
 
 	"github.com/jackc/pglogrepl"
@@ -34,6 +32,7 @@ type published struct {
 	first  uint64   // ordinals 0 to 63, which are all that most have
 	rest   []uint64 // from 64 on
 	left   int      // published and not met in the stream yet
+	met    int      // and met
 	idSum  uint64   // over hashes of the ids that the scan found; order-free
 	metSum uint64   // over those that the stream brought
 }
@@ -100,6 +99,7 @@ func (t *tail) take(p decoder.Position, id []byte) bool {
 	}
 	*word &^= bit
 	tx.left--
+	tx.met++
 	tx.metSum += maphash.Bytes(t.seed, id)
 	return true
 }
@@ -125,22 +125,12 @@ func (t *tail) pass(p decoder.Position) error {
 	return nil
 }
 
-func (t *tail) diverged(key transaction, tx *published, what string) error {
-	n := tx.left
-	if n == 0 {
-		n = bits.OnesCount64(tx.first)
-	}
-	return &Verdict{
-		Name:   "diverged",
-		Reason: fmt.Sprintf("Kafka holds %d events of transaction %d:%s, %s", n, key.timeline, key.lsn, what),
-		Advice: "The database was restored from an older state, or another one took its place. Compare table and topics from the checkpoint on; then go on from there", Option: "accept-loss",
-	}
-}
-
 // Verdict is what a scan or the stream proves about Kafka and only a person can judge.
 type Verdict struct {
 	// Name is the case in a word or two; Reason says what was seen, Advice what to do before Option is decided.
 	Name, Reason, Advice, Option string
+
+	leftovers // that it is about
 }
 
 // Blocked gives what only a person can judge: the case in a word or two, what was seen, and what to do.

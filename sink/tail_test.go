@@ -119,3 +119,43 @@ func TestSkippedEventIsNotSkippedAgain(t *testing.T) {
 		t.Error("one event of Kafka's stands for two of the stream")
 	}
 }
+
+// When the verdict is accepted nobody looks for the rest any more, and so it has to say all.
+func TestDivergenceListsAllThatTheStreamHasNotMet(t *testing.T) {
+	tail := newTail()
+	add := func(lsn pglogrepl.LSN, ordinals ...uint64) {
+		for _, o := range ordinals {
+			tail.add(decoder.Position{Timeline: 1, LSN: lsn, Ordinal: o}, []byte("id"))
+		}
+	}
+	add(10, 0)
+	add(20, 1, 64, 200)
+	add(40, 5)
+	tail.sort()
+	tail.take(decoder.Position{Timeline: 1, LSN: 10}, []byte("id"))
+	if err := tail.pass(decoder.Position{Timeline: 1, LSN: 10}); err != nil {
+		t.Fatal(err)
+	}
+	diverged := func() (v *Verdict) {
+		t.Helper()
+		if err := tail.pass(decoder.Position{Timeline: 1, LSN: 30}); !errors.As(err, &v) {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v := diverged()
+	if positions, more := v.Positions(); strings.Join(positions, " ") != "1:0/14:1 1:0/14:64 1:0/14:200 1:0/28:5" || more != 0 {
+		t.Errorf("%v and %d more", positions, more)
+	}
+	if !strings.Contains(v.Reason, "Kafka holds 3 events of transaction 1:0/14, which the database never committed; and 1 events of 1 transactions that the stream has not come to") {
+		t.Error(v.Reason)
+	}
+	for o := range uint64(10_000) {
+		add(50, o)
+	}
+	tail.at = 0
+	tail.sort()
+	if positions, more := diverged().Positions(); len(positions) != maxListed || len(positions)+more != 10_004 {
+		t.Errorf("%d and %d more", len(positions), more)
+	}
+}
