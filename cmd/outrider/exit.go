@@ -7,6 +7,7 @@ import (
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/cmd/outrider/config"
+	"github.com/outrider-relay/outrider/cmd/outrider/status"
 )
 
 // Exit codes.
@@ -45,11 +46,7 @@ func outcome(err error) (code int, text string) {
 	case errors.As(err, &f):
 		return f.code, fmt.Sprintf("outrider: %v", err)
 	case errors.As(err, &problems):
-		things := "problem"
-		if len(problems) > 1 {
-			things = "problems"
-		}
-		return exitSettings, fmt.Sprintf("%s\noutrider: %d %s in the settings; nothing was started. Correct them and start again", problems, len(problems), things)
+		return exitSettings, fmt.Sprintf("%s\noutrider: %s in the settings; nothing was started. Correct them and start again", problems, status.Count(int64(len(problems)), "problem"))
 	}
 	// cobra's suggestions have lines of their own.
 	return exitSettings, fmt.Sprintf("outrider: %s; outrider --help shows what there is", strings.Join(strings.Fields(err.Error()), " "))

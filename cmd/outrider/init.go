@@ -29,8 +29,8 @@ type initOptions struct {
 	printSQL, drop, yes, asJSON bool
 }
 
-// configuredTopics stands for a bare --topics.
-const configuredTopics = "(those that the settings name)"
+// configuredTopics stands for a bare --topics. No topic can be called that.
+const configuredTopics = "*"
 
 func initCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -55,10 +55,10 @@ A slot holds back WAL from now on: start the relay soon, or drop it with --drop.
 	f.BoolVar(&o.binary, "binary", false, "payload as bytea rather than jsonb (flavor outrider)")
 	f.BoolVar(&o.monthly, "monthly", false, "a partition a month, so that old rows leave by dropping one (flavor outrider)")
 	f.StringVar(&o.role, "role", "", "grant what a relay needs to `ROLE`, which exists")
-	f.StringSliceVar(&o.topics, "topics", nil, "make these `TOPICS` on Kafka too (kafka.topics says how); alone: those that the settings name")
+	f.StringSliceVar(&o.topics, "topics", nil, "make these `TOPICS`, as a,b,... on Kafka too (kafka.topics says how); without any: those that the settings name")
 	f.Lookup("topics").NoOptDefVal = configuredTopics
 	f.BoolVar(&o.printSQL, "print-sql", false, "print the SQL, and connect to nothing")
-	f.BoolVar(&o.drop, "drop", false, "remove what init made, with the same settings; refused while the relay is active")
+	f.BoolVar(&o.drop, "drop", false, "remove what init made, and name what it made with other settings; refused while the relay is active")
 	f.BoolVar(&o.yes, "yes", false, "with --drop: yes, with all rows in the outbox")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

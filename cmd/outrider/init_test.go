@@ -46,6 +46,15 @@ func TestPruneAsksForAnAge(t *testing.T) {
 	}
 }
 
+func TestOnlyCommandsThatReadSettingsOfferAFile(t *testing.T) {
+	for command, offers := range map[string]bool{"version": false, "migrate-config": false, "run": true, "status": true, "prune": true} {
+		out, code, _ := execute(command, "--help")
+		if code != 0 || strings.Contains(out, "--config") != offers || !strings.Contains(out, "outrider "+command) {
+			t.Errorf("%s: %d\n%s", command, code, out)
+		}
+	}
+}
+
 func TestShellsCanComplete(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if out, code, _ := execute("completion", shell); code != 0 || !strings.Contains(out, "outrider") {

@@ -41,7 +41,7 @@ it changes what is delivered. Passwords are never copied.`,
 	}
 	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of the relay (default made from the connector's)")
 	cmd.Flags().StringSliceVar(&o.Brokers, "kafka", nil, "`BROKERS` to start from, as host:port,...")
-	return cmd
+	return withoutSettings(cmd)
 }
 
 func readInput(stdin io.Reader, file string) ([]byte, error) {

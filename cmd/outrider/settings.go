@@ -21,7 +21,7 @@ var commonFlags = []settingFlag{
 // relayFlags are those of commands that know a relay.
 var relayFlags = []settingFlag{
 	{"name", "name", "`NAME` of the relay: a-z, 0-9 and _; unique on its Kafka cluster"},
-	{"postgres", "postgres.url", "`URL` or DSN of the database to follow"},
+	{"postgres", "postgres.url", "`URL` or DSN of the database to follow; a password in it shows in ps: see postgres.password_file"},
 	{"publication", "postgres.publication", "`PUBLICATION` to stream (default outrider)"},
 	{"slot", "postgres.slot", "replication `SLOT` (default outrider_NAME)"},
 	{"table", "outbox.tables", "outbox `TABLES`, as schema.table,... (default public.outbox)"},
@@ -41,6 +41,15 @@ const (
 func addCommonFlags(root *cobra.Command) {
 	root.PersistentFlags().StringP(configFlag, "c", "", "settings `FILE` (default "+config.DefaultFile+" if it exists)")
 	addFlags(root.PersistentFlags(), commonFlags)
+}
+
+// withoutSettings leaves -c out of the help of a command that reads no settings.
+func withoutSettings(cmd *cobra.Command) *cobra.Command {
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+		cmd.Parent().HelpFunc()(cmd, args)
+	})
+	return cmd
 }
 
 func addFlags(to *pflag.FlagSet, flags []settingFlag) {

@@ -50,7 +50,7 @@ alone: checkpoint, slot, and the verdict that stands or that a start would come 
 		if err != nil {
 			return err
 		}
-		return o.show(cmd.Context(), ask, cmd.OutOrStdout())
+		return o.show(cmd.Context(), ask, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -99,8 +99,12 @@ const refreshInterval = time.Second
 // clearScreen is what a terminal understands as: from the top, on an empty screen.
 const clearScreen = "\x1b[H\x1b[2J"
 
-// show prints once, or again and again: then a relay that cannot be asked just now is no end.
-func (o *statusOptions) show(ctx context.Context, ask func(context.Context) (*cdc.Status, error), out io.Writer) error {
+// show prints once, or again and again: then a relay that cannot be asked just now is no end. It is told on log where a program
+// reads out.
+func (o *statusOptions) show(ctx context.Context, ask func(context.Context) (*cdc.Status, error), out, log io.Writer) error {
+	if !o.asJSON {
+		log = out
+	}
 	for {
 		st, err := ask(ctx)
 		if err != nil && !o.watch {
@@ -111,7 +115,7 @@ func (o *statusOptions) show(ctx context.Context, ask func(context.Context) (*cd
 		}
 		switch {
 		case err != nil:
-			_, err = fmt.Fprintf(out, "cannot be shown: %v\n", err)
+			_, err = fmt.Fprintf(log, "cannot be shown: %v\n", err)
 		case o.asJSON:
 			encoder := json.NewEncoder(out)
 			if !o.watch { // else a line a look, for a pipe

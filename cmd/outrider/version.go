@@ -50,7 +50,7 @@ func versionCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return thisBuild().print(cmd.OutOrStdout(), *asJSON)
 	}
-	return cmd
+	return withoutSettings(cmd)
 }
 
 func (b build) print(w io.Writer, asJSON bool) error {

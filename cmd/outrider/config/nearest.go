@@ -1,9 +1,22 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// elsewhere are names that other programs have for what is called otherwise here, by their last part.
+var elsewhere = map[string]string{
+	"acks": "kafka.delivery", "idempotence": "kafka.delivery", "enable_idempotence": "kafka.delivery", "transactional_id": "name",
+	"bootstrap_servers": "kafka.brokers", "security_protocol": "kafka.tls.enabled", "compression_type": "kafka.compression", "batch_size": "kafka.batch_bytes",
+	"host": "postgres.url", "port": "postgres.url", "user": "postgres.url", "database": "postgres.url", "dbname": "postgres.url", "dsn": "postgres.url", "sslmode": "postgres.url",
+}
 
 // nearest gives the candidate that a mistyped path most likely meant. A right last part in the wrong section counts as near.
 func nearest(path string, candidates []string) string {
+	if known := elsewhere[lastPart(path)]; slices.Contains(candidates, known) {
+		return known
+	}
 	best, least := "", -1
 	for _, c := range candidates {
 		d := min(distance(path, c), distance(lastPart(path), lastPart(c))+1)

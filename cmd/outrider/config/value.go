@@ -45,12 +45,29 @@ func parseSize(s string) (Size, error) {
 	return Size(n * unit), nil
 }
 
-func parseDuration(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err == nil && d < 0 {
-		err = errors.New("negative")
+// ParseDuration reads a duration that is not negative, as Go writes it, with days of 24 hours before the rest: 30s, 7d, 1d12h.
+func ParseDuration(s string) (time.Duration, error) {
+	var days int64
+	if number, rest, found := strings.Cut(s, "d"); found {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			return 0, errors.New("not a number of days")
+		}
+		if days, s = int64(n), rest; rest == "" {
+			s = "0"
+		}
 	}
-	return d, err
+	d, err := time.ParseDuration(s)
+	const day = 24 * time.Hour
+	switch {
+	case err != nil:
+		return 0, err
+	case d < 0:
+		return 0, errors.New("negative")
+	case d > math.MaxInt64-time.Duration(days)*day:
+		return 0, errors.New("too long")
+	}
+	return time.Duration(days)*day + d, nil
 }
 
 // set fills the setting from a text of any source. Its errors do not repeat the value of a secret.
@@ -76,7 +93,7 @@ func (k *key) set(text string) error {
 	case *Size:
 		*field, err = parseSize(text)
 	case *time.Duration:
-		*field, err = parseDuration(text)
+		*field, err = ParseDuration(text)
 	case *[]string:
 		*field = splitList(text)
 	case *map[string]string:

@@ -29,7 +29,7 @@ func TestStateAndAdviceComeInWords(t *testing.T) {
 				LSN: cdc.LSNStatus{Confirmed: "0/1", Server: "0/2"}, Topics: map[string]cdc.TopicStat{"b": {Records: 2, Bytes: 10}, "a": {Records: 1}},
 				LastError: &cdc.ErrorStatus{At: since, Class: "kafka", Message: "away"},
 			},
-			[]string{"one\n", "1.5 KiB of WAL, 12.3s", "s: extended, holds back 5.0 MiB of WAL; lost after 3.0 GiB more", "confirmed 0/1, server 0/2", "a: 1 records", "b: 2 records, 10 B", "(kafka): away", "outrider check"},
+			[]string{"one\n", "1.5 KiB of WAL, 12.3s", "s: extended, holds back 5.0 MiB of WAL; lost after 3.0 GiB more", "confirmed 0/1, server 0/2", "a: 1 record,", "b: 2 records, 10 B", "(kafka): away", "outrider check"},
 		},
 		{cdc.Status{Name: "orders", State: cdc.Stopped, Reason: "it has never run"}, []string{"state   stopped\n", "outrider run"}},
 	} {

@@ -44,7 +44,7 @@ func Print(w io.Writer, st *cdc.Status) error {
 			st.Records.Relayed, st.Records.SkippedDuplicates, st.Records.Poison, st.InFlight.Records, bytes(st.InFlight.Bytes))
 	}
 	for _, name := range slices.Sorted(maps.Keys(st.Topics)) {
-		line("topic", "%s: %d records, %s", name, st.Topics[name].Records, bytes(st.Topics[name].Bytes))
+		line("topic", "%s: %s, %s", name, Count(st.Topics[name].Records, "record"), bytes(st.Topics[name].Bytes))
 	}
 	if e := st.LastError; e != nil && e.Message != st.Reason {
 		line("last error", "%s (%s): %s", e.At.UTC().Format(time.RFC3339), e.Class, strings.ReplaceAll(e.Message, "\n", "\n\t"))
@@ -108,6 +108,14 @@ func toDo(st *cdc.Status) string {
 		return "wait, or mend what the reason names"
 	}
 	return "nothing"
+}
+
+// Count is n things in words: 1 row, 2 rows.
+func Count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // bytes are a number that people can compare.
