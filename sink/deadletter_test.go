@@ -343,9 +343,13 @@ func TestRefusedDeadLetterStopsTheRelay(t *testing.T) {
 	}
 	var p *Poison
 	if !errors.As(s.err, &p) || p.Where != "partition "+letters+"/0" || p.Position != "1:0/64:0" {
-		t.Errorf("the session ends with %v", s.err)
+		t.Fatalf("the session ends with %v", s.err)
 	}
 	s.expectOldest(0)
+	// To send it to the topic that has just refused it would be a decision that brings it back here.
+	if _, _, advice, options := p.Blocked(); fmt.Sprint(options) != "[skip]" || strings.Contains(advice, "dead_letter") {
+		t.Errorf("what may be decided is %s: %s", options, advice)
+	}
 }
 
 func TestADecisionOverridesThePolicyForOneEvent(t *testing.T) {

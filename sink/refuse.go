@@ -22,7 +22,8 @@ type Poison struct {
 	// Reason says why. It never holds a payload.
 	Reason string
 
-	topic string // where it was to go, as far as that is known
+	topic  string // where it was to go, as far as that is known
+	letter bool   // it is a dead letter already, which its own topic does not take
 }
 
 func (p *Poison) Error() string {
@@ -31,6 +32,9 @@ func (p *Poison) Error() string {
 
 // Blocked gives what only a person can judge: the case in a word, what was seen, what to do, and what may be decided.
 func (p *Poison) Blocked() (verdict, reason, advice string, options []string) {
+	if p.letter {
+		return "poison", p.Error(), "Nothing after it is confirmed. It is a dead letter already, and has nowhere else to go: correct that topic and start the relay again; or leave this one event out", []string{"skip"}
+	}
 	return "poison", p.Error(), "Nothing after it is confirmed. Correct the settings or the topic and start the relay again, or set outbox.on_poison: dead_letter or skip; or send this one event to the dead-letter topic or leave it out", []string{"dead-letter", "skip"}
 }
 
@@ -199,7 +203,7 @@ func (k *Kafka) condemn(q *queue, r *refusal) (instead []*batch, err error) {
 			return []*batch{shorter}, err
 		}
 	}
-	p := &Poison{Where: "partition " + q.String(), Reason: (&answerError{r.code, r.message}).Error(), topic: q.topic.name}
+	p := &Poison{Where: "partition " + q.String(), Reason: (&answerError{r.code, r.message}).Error(), topic: q.topic.name, letter: q.topic.deadLetter}
 	readErr := r.batch.wire.Records(func(_ int, rec record.Record) bool {
 		p.identify(rec)
 		switch policy := k.judge(p); {
