@@ -2,9 +2,10 @@ package sink
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 
@@ -12,18 +13,15 @@ import (
 )
 
 // readFrom reads one leader's partitions. Errors of the connection end its round only: the next one asks again who leads.
-func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned, found chan<- batchFound) error {
+func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned) error {
 	conn, err := broker.Dial(ctx, addr, &s.k.cfg.Conn)
 	if err != nil {
 		return ctx.Err()
 	}
 	defer func() { _ = conn.Close() }()
-	byName := make(map[string]map[int32]*scanned)
+	byPlace := make(map[place]*scanned)
 	for _, p := range parts {
-		if byName[p.Topic] == nil {
-			byName[p.Topic] = make(map[int32]*scanned)
-		}
-		byName[p.Topic][p.Partition] = p
+		byPlace[place{p.Topic, p.Partition}] = p
 	}
 	for _, p := range parts {
 		if p.next >= 0 {
@@ -38,18 +36,13 @@ func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned, foun
 		if req == nil {
 			return nil
 		}
-		answer, err := conn.Do(ctx, req)
+		answers, err := fetchFrom(ctx, conn, req)
 		if err != nil {
 			return ctx.Err()
 		}
-		for _, t := range answer.(*fetch.Response).Topics {
-			for i := range t.Partitions {
-				a := &t.Partitions[i]
-				p := byName[t.Topic][a.Partition]
-				if p == nil {
-					continue
-				}
-				if err := s.answer(ctx, conn, p, a, found); err != nil {
+		for i := range answers {
+			if p := byPlace[answers[i].place]; p != nil {
+				if err := s.answer(ctx, conn, p, &answers[i]); err != nil {
 					return err
 				}
 			}
@@ -72,7 +65,7 @@ func fetchRequest(parts []*scanned) *fetch.Request {
 			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: p.Topic})
 		}
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, fetch.RequestPartition{
-			Partition: p.Partition, CurrentLeaderEpoch: -1, FetchOffset: p.next, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionBytes,
+			Partition: p.Partition, CurrentLeaderEpoch: -1, FetchOffset: p.next, LogStartOffset: -1, PartitionMaxBytes: fetchBytes,
 		})
 	}
 	if len(req.Topics) == 0 {
@@ -82,32 +75,125 @@ func fetchRequest(parts []*scanned) *fetch.Request {
 }
 
 // answer takes what a leader sent of one partition.
-func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fetch.ResponsePartition, found chan<- batchFound) error {
+func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fetched) error {
 	switch {
-	case a.ErrorCode == codeOffsetOutOfRange:
+	case a.code == codeOffsetOutOfRange:
 		return s.outOfRange(ctx, conn, p)
-	case a.ErrorCode != 0:
+	case a.code != 0:
 		p.end = true // who leads by now is asked in the next round
 		return nil
 	}
-	stream, ok := a.RecordSet.Records.(*protocol.RecordStream)
-	if !ok || len(stream.Records) == 0 {
-		p.whole = p.next >= a.HighWatermark
+	some, err := s.takeAll(p, a.records)
+	if err == nil && !some {
+		p.whole = p.next >= a.highWatermark
 		p.end = p.whole
+	}
+	return err
+}
+
+var errCut = errors.New("an answer that ends before its last field")
+
+// fetched is what a Fetch brings of one partition.
+type fetched struct {
+	place         place
+	code          int16
+	highWatermark int64
+	records       []byte // a record set, as record.Next reads it
+}
+
+// The versions of Fetch that fetchFrom reads: the first has the current record format, the next after the last has tagged
+// fields, and kafka-go does not ask in it.
+const firstFetch, lastFetch = 4, 11
+
+// fetchFrom sends req and reads the answer in place: kafka-go would take a page of 64 KiB for each batch in it.
+func fetchFrom(ctx context.Context, conn *broker.Conn, req *fetch.Request) ([]fetched, error) {
+	raw, err := conn.DoRaw(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	all, err := readFetch(raw.Version, raw.Body)
+	if err != nil {
+		return nil, fmt.Errorf("fetch from %s: %w", conn.Addr(), err)
+	}
+	return all, nil
+}
+
+// readFetch reads the body of an answer (Kafka protocol guide, "Fetch API"). It trusts no byte of it.
+func readFetch(version int16, body []byte) ([]fetched, error) {
+	if version < firstFetch || version > lastFetch {
+		return nil, fmt.Errorf("the broker speaks version %d of Fetch, not one of %d to %d", version, firstFetch, lastFetch)
+	}
+	in := answerReader{rest: body}
+	in.int32() // throttle time
+	if version >= 7 {
+		if code := in.int16(); code != 0 {
+			return nil, &answerError{code: code}
+		}
+		in.int32() // session
+	}
+	var all []fetched
+	for topics := in.int32(); topics > 0 && !in.failed; topics-- {
+		topic := string(in.bytes(int64(in.int16())))
+		for partitions := in.int32(); partitions > 0 && !in.failed; partitions-- {
+			a := fetched{place: place{topic, in.int32()}, code: in.int16(), highWatermark: in.int64()}
+			in.int64() // last stable offset
+			if version >= 5 {
+				in.int64() // log start offset
+			}
+			if aborted := in.int32(); aborted > 0 {
+				in.bytes(16 * int64(aborted))
+			}
+			if version >= 11 {
+				in.int32() // preferred read replica
+			}
+			a.records = in.bytes(max(0, int64(in.int32()))) // -1 is none
+			if in.failed {
+				return nil, errCut
+			}
+			all = append(all, a)
+		}
+	}
+	if in.failed {
+		return nil, errCut
+	}
+	return all, nil
+}
+
+// answerReader takes fields off an answer. From where it ends too early it yields zeros.
+type answerReader struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *answerReader) bytes(n int64) []byte {
+	if n < 0 || n > int64(len(r.rest)) {
+		r.rest, r.failed = nil, true
 		return nil
 	}
-	for _, records := range stream.Records {
-		b := batchFound{partition: p, records: records, taken: make(chan error, 1)}
-		select {
-		case found <- b:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := <-b.taken; err != nil || p.marker >= 0 {
-			return err
-		}
+	field := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return field
+}
+
+func (r *answerReader) int16() int16 {
+	if b := r.bytes(2); b != nil {
+		return int16(binary.BigEndian.Uint16(b))
 	}
-	return nil
+	return 0
+}
+
+func (r *answerReader) int32() int32 {
+	if b := r.bytes(4); b != nil {
+		return int32(binary.BigEndian.Uint32(b))
+	}
+	return 0
+}
+
+func (r *answerReader) int64() int64 {
+	if b := r.bytes(8); b != nil {
+		return int64(binary.BigEndian.Uint64(b))
+	}
+	return 0
 }
 
 // outOfRange tells a log that was cut at its front, or lost its end, from one that is as it was.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/outrider-relay/outrider/decoder"
@@ -26,9 +25,9 @@ type place struct {
 	partition int32
 }
 
-// notesInterval is how often places to scan from are written. They may lag: that costs a restart some reading. A constant,
-// but for failpoint_on.go.
-var notesInterval = 10 * time.Second
+// notesInterval is how often places to scan from are written. They may lag: that costs a restart the reading of what was
+// published in that time, and a takeover that reads for long is not one of two seconds. A constant, but for failpoint_on.go.
+var notesInterval = 2 * time.Second
 
 // start takes the producer, fences and scans.
 func (f *fence) start(ctx context.Context) error {
@@ -206,15 +205,13 @@ func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*
 func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
 	req := fetchRequest([]*scanned{p})
 	req.MaxWaitTime, req.MinBytes = 0, 0
-	answer, err := conn.Do(ctx, req)
+	answers, err := fetchFrom(ctx, conn, req)
 	if err != nil {
 		return err
 	}
-	for _, t := range answer.(*fetch.Response).Topics {
-		for i := range t.Partitions {
-			if code := t.Partitions[i].ErrorCode; code != 0 && code != codeOffsetOutOfRange {
-				return &answerError{code: code}
-			}
+	for i := range answers {
+		if code := answers[i].code; code != 0 && code != codeOffsetOutOfRange {
+			return &answerError{code: code}
 		}
 	}
 	return nil

@@ -3,19 +3,18 @@ package sink
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/sink/broker"
+	"github.com/outrider-relay/outrider/sink/record"
 	"github.com/outrider-relay/outrider/sink/route"
 )
 
@@ -33,8 +32,8 @@ type scanned struct {
 const (
 	// fetchWait is how long a broker may wait for a marker that is still being written.
 	fetchWait = 100 * time.Millisecond
-	// fetchBytes bounds what one answer brings, of all partitions and of one; a larger batch comes alone.
-	fetchBytes, fetchPartitionBytes = 1 << 20, 256 << 10
+	// fetchBytes bounds what one answer brings, of all partitions or of one; a larger batch comes alone.
+	fetchBytes = 1 << 20
 )
 
 // markerPatience is how long a partition may stay without our marker before it is named. A constant, but for failpoint_on.go.
@@ -107,9 +106,12 @@ type scan struct {
 	*fence
 	ids    map[int64]bool // producer ids of ours
 	prefix []byte         // of our position headers
-	tail   *tail
 	all    []*scanned
+
+	mu     sync.Mutex // held while a record set is read: leaders answer at the same time
+	tail   *tail
 	beyond *Verdict // on events that the database cannot have committed; nil: none were found
+
 	// barren is the number of rounds in a row that found a high watermark everywhere and a marker nowhere, since when.
 	barren      int
 	barrenSince time.Time
@@ -181,21 +183,11 @@ func (s *scan) round(ctx context.Context, parts []*scanned) error {
 	if err != nil {
 		return err
 	}
-	found := make(chan batchFound)
 	readers, readCtx := errgroup.WithContext(ctx)
 	for addr, group := range byLeader(cluster, parts) {
-		readers.Go(func() error { return s.readFrom(readCtx, addr, group, found) })
+		readers.Go(func() error { return s.readFrom(readCtx, addr, group) })
 	}
-	done := make(chan error, 1)
-	go func() { done <- readers.Wait() }()
-	for {
-		select {
-		case b := <-found:
-			b.taken <- s.take(b)
-		case err := <-done:
-			return err
-		}
-	}
+	return readers.Wait()
 }
 
 // byLeader groups partitions by their leader's address; those without a leader wait for the next round.
@@ -243,90 +235,93 @@ func lostData(p Registration, how string) error {
 	}
 }
 
-// batchFound is a batch on its way from a reader to the one goroutine that keeps the tail.
-type batchFound struct {
-	partition *scanned
-	records   protocol.RecordReader
-	taken     chan error
+// takeAll reads the batches of a record set, up to our marker. It tells whether there was any.
+func (s *scan) takeAll(p *scanned, set []byte) (some bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p.marker < 0 {
+		b, rest, ok, err := record.Next(set)
+		if err != nil {
+			return some, fmt.Errorf("scan %s/%d: %w", p.Topic, p.Partition, err)
+		}
+		if !ok {
+			break
+		}
+		some, set = true, rest
+		if err := s.take(p, &b); err != nil {
+			return some, err
+		}
+	}
+	return some, nil
 }
 
-// take reads one batch.
-func (s *scan) take(b batchFound) error {
-	switch records := b.records.(type) {
-	case *protocol.ControlBatch:
-		return s.control(b.partition, records)
-	case *protocol.RecordBatch:
-		return s.data(b.partition, records)
+// take reads one batch: each offset must be there, and what is ours goes into the tail. Our own marker of this epoch ends the
+// partition's scan.
+func (s *scan) take(p *scanned, b *record.Stored) error {
+	if b.LastOffset < p.next {
+		return nil // an answer begins with the segment's batch in which the offset lies, or before
 	}
-	return fmt.Errorf("scan %s/%d: a batch in a format before version 2: the topic holds what no producer of today writes", b.partition.Topic, b.partition.Partition)
-}
-
-// control takes a marker. Ours of this epoch ends the partition's scan.
-func (s *scan) control(p *scanned, c *protocol.ControlBatch) error {
-	if c.BaseOffset < p.next {
-		return nil
-	}
-	if c.BaseOffset > p.next {
-		if err := s.incomplete(p, c.BaseOffset); err != nil {
+	if b.BaseOffset > p.next {
+		if err := s.incomplete(p, b.BaseOffset); err != nil {
 			return err
 		}
 	}
-	if err := s.checkOwned(p, c.BaseOffset, c.ProducerID); err != nil {
+	if err := s.checkOwned(p, b); err != nil {
 		return err
 	}
-	p.next = c.BaseOffset + 1
-	if c.ProducerID == s.k.producerID && c.ProducerEpoch == s.k.epoch {
-		p.marker = c.BaseOffset
+	// Within a batch of somebody else, compaction takes nothing of ours.
+	if !b.Control && s.ids[b.ProducerID] {
+		if err := s.data(p, b); err != nil {
+			return err
+		}
+	}
+	p.next = b.LastOffset + 1
+	if b.Control && b.ProducerID == s.k.producerID && b.ProducerEpoch == s.k.epoch {
+		p.marker = b.BaseOffset
 		failpoint("marker read")
 	}
 	return nil
 }
 
 // checkOwned refuses any other batch where one of ours began.
-func (s *scan) checkOwned(p *scanned, base int64, producer int64) error {
-	if p.Owned && p.next == p.ScanFrom && base <= p.ScanFrom && (base != p.ScanFrom || !s.ids[producer]) {
+func (s *scan) checkOwned(p *scanned, b *record.Stored) error {
+	if p.Owned && p.next == p.ScanFrom && b.BaseOffset <= p.ScanFrom && (b.BaseOffset != p.ScanFrom || !s.ids[b.ProducerID]) {
 		return lostData(p.Registration, fmt.Sprintf("at offset %d, where a batch of this relay began, lies another one", p.ScanFrom))
 	}
 	return nil
 }
 
-// data takes a batch of records: each offset must be there, and what is ours goes into the tail.
-func (s *scan) data(p *scanned, b *protocol.RecordBatch) error {
-	if err := s.checkOwned(p, b.BaseOffset, b.ProducerID); err != nil {
-		return err
-	}
+// data takes the records of a batch of ours.
+func (s *scan) data(p *scanned, b *record.Stored) error {
 	failpoint("batch scanned")
-	for {
-		rec, err := b.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			return nil
+	var refused error
+	err := b.Records(func(offset int64, rec record.Record) bool {
+		if offset < p.next {
+			return true // a batch comes whole, also when the offset asked for lies within
 		}
-		if err != nil {
-			return fmt.Errorf("scan %s/%d: %w", p.Topic, p.Partition, err)
+		if offset > p.next {
+			refused = s.incomplete(p, offset)
 		}
-		if rec.Offset < p.next {
-			continue // a batch comes whole, also when the offset asked for lies within
+		if refused == nil {
+			p.next = offset + 1
+			refused = s.found(p, offset, &rec)
 		}
-		if rec.Offset > p.next {
-			if err := s.incomplete(p, rec.Offset); err != nil {
-				return err
-			}
-		}
-		p.next = rec.Offset + 1
-		if !s.ids[b.ProducerID] {
-			continue
-		}
-		if err := s.found(p, rec); err != nil {
-			return err
-		}
+		return refused == nil
+	})
+	if err != nil {
+		return fmt.Errorf("scan %s/%d: %w", p.Topic, p.Partition, err)
 	}
+	if refused == nil && p.next <= b.LastOffset {
+		refused = s.incomplete(p, b.LastOffset+1)
+	}
+	return refused
 }
 
 // found takes a record that one of our sessions wrote.
-func (s *scan) found(p *scanned, rec *protocol.Record) error {
+func (s *scan) found(p *scanned, offset int64, rec *record.Record) error {
 	var position, id []byte
 	for _, h := range rec.Headers {
-		switch h.Key {
+		switch string(h.Key) {
 		case route.HeaderPosition:
 			position = h.Value // the last one: the relay's own
 		case route.HeaderID:
@@ -338,15 +333,15 @@ func (s *scan) found(p *scanned, rec *protocol.Record) error {
 	text, ok := bytes.CutPrefix(position, s.prefix)
 	at, err := decoder.ParsePosition(string(text))
 	if !ok || err != nil {
-		return fmt.Errorf("scan %s/%d: a record of this relay at offset %d has no position of its own (%q)", p.Topic, p.Partition, rec.Offset, position)
+		return fmt.Errorf("scan %s/%d: a record of this relay at offset %d has no position of its own (%q)", p.Topic, p.Partition, offset, position)
 	}
 	above, possible := s.ledger.Above(at.Timeline, uint64(at.LSN))
 	if !possible {
-		s.impossible(at, fmt.Sprintf("partition %s/%d, offset %d", p.Topic, p.Partition, rec.Offset))
+		s.impossible(at, fmt.Sprintf("partition %s/%d, offset %d", p.Topic, p.Partition, offset))
 		return nil
 	}
 	if above && !s.tail.add(at, id) {
-		s.k.cfg.Log.Warn().Stringer("position", at).Str("topic", p.Topic).Int32("partition", p.Partition).Int64("offset", rec.Offset).
+		s.k.cfg.Log.Warn().Stringer("position", at).Str("topic", p.Topic).Int32("partition", p.Partition).Int64("offset", offset).
 			Msg("Kafka holds this event twice, as it does after repeats were accepted")
 	}
 	return nil

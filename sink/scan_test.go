@@ -1,14 +1,16 @@
 package sink
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outrider-relay/outrider/decoder"
 )
@@ -21,36 +23,47 @@ func newScan(m *memory, l *logs) *scan {
 	return &scan{fence: newFence(k, m), ids: map[int64]bool{ourID: true, ourOldID: true}, tail: newTail(), prefix: []byte("test:")}
 }
 
-// records is a batch whose records have these position headers; one that is empty is left out.
-func records(base, producer int64, positions ...string) *protocol.RecordBatch {
-	all := make([]protocol.Record, len(positions))
+// records is a batch in a log whose records have these position headers; one that is empty is left out. A record that is
+// "gone" has been taken by compaction.
+func records(base, producer int64, positions ...string) []byte {
+	var all []kmsg.Record
 	for i, position := range positions {
-		all[i].Offset = base + int64(i)
-		all[i].Headers = []protocol.Header{{Key: "id", Value: fmt.Append(nil, "id of ", position)}}
+		rec := kmsg.Record{OffsetDelta: int32(i), Headers: []kmsg.Header{{Key: "id", Value: fmt.Append(nil, "id of ", position)}}}
 		if position != "" {
-			all[i].Headers = append(all[i].Headers, protocol.Header{Key: "outrider-position", Value: []byte(position)})
+			rec.Headers = append(rec.Headers, kmsg.Header{Key: "outrider-position", Value: []byte(position)})
+		}
+		if position != gone {
+			all = append(all, rec)
 		}
 	}
-	return &protocol.RecordBatch{BaseOffset: base, ProducerID: producer, ProducerEpoch: 2, Records: protocol.NewRecordReader(all...)}
+	return logged(kmsg.RecordBatch{FirstOffset: base, ProducerID: producer, ProducerEpoch: 2, LastOffsetDelta: int32(len(positions)) - 1}, all...)
 }
 
-// gap is a batch of ours from which compaction has taken a record.
-func gap(base int64) *protocol.RecordBatch {
-	return &protocol.RecordBatch{BaseOffset: base, ProducerID: ourID, Records: protocol.NewRecordReader(
-		protocol.Record{Offset: base, Headers: []protocol.Header{{Key: "outrider-position", Value: []byte("test:1:0/64:0")}}},
-		protocol.Record{Offset: base + 2, Headers: []protocol.Header{{Key: "outrider-position", Value: []byte("test:1:0/64:2")}}},
-	)}
+const gone = "gone"
+
+func marker(base, producer int64, epoch int16) []byte {
+	return logged(kmsg.RecordBatch{FirstOffset: base, ProducerID: producer, ProducerEpoch: epoch, Attributes: 0x30}, kmsg.Record{Key: make([]byte, 4), Value: make([]byte, 6)})
 }
 
-func marker(base, producer int64, epoch int16) *protocol.ControlBatch {
-	return &protocol.ControlBatch{BaseOffset: base, ProducerID: producer, ProducerEpoch: epoch}
+// logged is a batch as a broker sends it, by another encoder than ours.
+func logged(b kmsg.RecordBatch, all ...kmsg.Record) []byte {
+	for _, rec := range all {
+		rec.Length = int32(len(rec.AppendTo(nil)) - 1) // its own length 0 takes a byte
+		b.Records = rec.AppendTo(b.Records)
+	}
+	b.Magic, b.NumRecords = 2, int32(len(all))
+	const lengthEnd, crcAt, crcEnd = 12, 17, 21
+	b.Length = int32(len(b.AppendTo(nil)) - lengthEnd)
+	wire := b.AppendTo(nil)
+	binary.BigEndian.PutUint32(wire[crcAt:], crc32.Checksum(wire[crcEnd:], crc32.MakeTable(crc32.Castagnoli)))
+	return wire
 }
 
 func at(lsn, ordinal uint64) string { return fmt.Sprintf("test:1:0/%X:%d", lsn, ordinal) }
 
 // What is said of a log, batch by batch. The checkpoint is 100, WAL ends at 1000.
 func TestScanJudgesWhatItReads(t *testing.T) {
-	type log []protocol.RecordReader
+	type log [][]byte
 	owned := Registration{Topic: "a", ScanFrom: 10, Owned: true}
 	for name, tc := range map[string]struct {
 		from  Registration
@@ -64,9 +77,12 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 		"others' in between":           {from: owned, log: log{records(10, ourID, at(100, 0)), records(11, otherID, "", at(500, 0)), marker(13, otherID, 3), records(14, ourID, at(100, 1))}, tail: 2},
 		"an offset within a batch":     {from: Registration{Topic: "a", ScanFrom: 11}, log: log{records(10, ourID, at(100, 0), at(100, 1))}, tail: 1},
 		"a hole between batches":       {from: owned, log: log{records(10, ourID, at(100, 0)), records(12, ourID, at(100, 1))}, says: "tail incomplete: partition a/0 no longer has its offsets 11 to 11"},
-		"a hole within a batch":        {from: owned, log: log{gap(10)}, says: "tail incomplete: partition a/0 no longer has its offsets 11 to 11"},
+		"a hole within a batch":        {from: owned, log: log{records(10, ourID, at(100, 0), gone, at(100, 2))}, says: "tail incomplete: partition a/0 no longer has its offsets 11 to 11"},
+		"a hole at its end":            {from: owned, log: log{records(10, ourID, at(100, 0), gone)}, says: "tail incomplete: partition a/0 no longer has its offsets 11 to 11"},
+		"a hole within another's":      {from: owned, log: log{records(10, ourID, at(100, 0)), records(11, otherID, "", gone, ""), records(14, ourID, at(100, 1))}, tail: 2},
+		"a batch before the offset":    {from: owned, log: log{records(8, otherID, "", ""), records(10, ourID, at(100, 0))}, tail: 1},
 		"a hole before a marker":       {from: owned, log: log{marker(12, ourID, 3)}, says: "tail incomplete: partition a/0 no longer has its offsets 10 to 11"},
-		"a hole after a clean stop":    {from: owned, clean: true, log: log{gap(10), records(20, ourID, at(100, 3))}, tail: 3},
+		"a hole after a clean stop":    {from: owned, clean: true, log: log{records(10, ourID, at(100, 0), gone, at(100, 2)), records(20, ourID, at(100, 3))}, tail: 3},
 		"another's where ours was":     {from: owned, log: log{records(10, otherID, "")}, says: "kafka lost data: partition a/0: at offset 10"},
 		"another's marker there":       {from: owned, log: log{marker(10, otherID, 3)}, says: "kafka lost data: partition a/0: at offset 10"},
 		"another's across it":          {from: owned, log: log{records(9, otherID, "", "", "")}, says: "kafka lost data: partition a/0: at offset 10"},
@@ -79,7 +95,7 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 		"several beyond it":            {from: owned, log: log{records(10, ourID, at(1000, 0), at(100, 0)), records(12, ourID, at(1000, 1))}, says: "or on a timeline that was left before; and 1 more like it"},
 		"on a timeline that was left":  {from: owned, log: log{records(10, ourID, "test:2:0/64:0")}, says: "diverged: Kafka holds an event at position 2:0/64:0"},
 		"an event twice":               {from: owned, log: log{records(10, ourID, at(100, 0), at(100, 0))}, tail: 1},
-		"a batch of an ancient format": {from: owned, log: log{protocol.NewRecordReader()}, says: "a format before version 2"},
+		"a batch of an ancient format": {from: owned, log: log{make([]byte, 100)}, says: "a format before version 2"},
 	} {
 		m, said := newMemory(), &logs{}
 		m.complete = tc.clean
@@ -87,7 +103,7 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 		p := &scanned{Registration: tc.from, next: tc.from.ScanFrom, marker: -1}
 		var err error
 		for _, b := range tc.log {
-			if err = s.take(batchFound{partition: p, records: b}); err != nil {
+			if _, err = s.takeAll(p, b); err != nil {
 				break
 			}
 		}
@@ -111,11 +127,11 @@ func TestScanJudgesWhatItReads(t *testing.T) {
 func TestOnlyTheMarkerOfThisEpochEndsTheScan(t *testing.T) {
 	s := newScan(newMemory(), &logs{})
 	p := &scanned{Registration: Registration{Topic: "a"}, marker: -1}
-	for base, b := range []*protocol.ControlBatch{marker(0, ourID, 2), marker(1, otherID, 3), marker(2, ourOldID, 3), marker(3, ourID, 3)} {
+	for base, b := range [][]byte{marker(0, ourID, 2), marker(1, otherID, 3), marker(2, ourOldID, 3), marker(3, ourID, 3)} {
 		if p.marker >= 0 {
 			t.Fatalf("the marker at %d, before %d, has ended the scan", p.marker, base)
 		}
-		if err := s.take(batchFound{partition: p, records: b}); err != nil {
+		if _, err := s.takeAll(p, b); err != nil {
 			t.Fatal(err)
 		}
 	}
