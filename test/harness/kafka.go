@@ -2,7 +2,7 @@ package harness
 
 import (
 	"context"
-	_ "embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -23,9 +23,6 @@ const (
 	Kafka4 = "4.3.1"
 	Kafka3 = "3.9.1"
 )
-
-//go:embed kafka/pom.xml
-var kafkaPOM []byte
 
 // KafkaOptions says which brokers to start. The zero value is one node of KAFKATEST_VERSION, else of the newest version.
 type KafkaOptions struct {
@@ -60,11 +57,10 @@ type KafkaNode struct {
 	Addr      string
 	Listeners map[string]string // addresses of the further listeners, by name
 
-	dir  string
-	jars string
-	heap string
-	proc *process
-	java string
+	dir   string
+	heap  string
+	kafka *kafkaInstallation
+	proc  *process
 }
 
 // StartKafka makes a fresh cluster. The caller closes it.
@@ -76,11 +72,7 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 		o.Version = Kafka4
 	}
 	o.Nodes = max(o.Nodes, 1)
-	java, err := exec.LookPath("java")
-	if err != nil {
-		return nil, errors.New("a real Kafka needs Java 17 and Maven: make deps, or apt-get install openjdk-17-jre-headless maven")
-	}
-	jars, err := kafkaJars(ctx, o.Version)
+	installation, err := installKafka(ctx, o.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +89,14 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 		if err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
-		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), jars: jars, java: java, heap: "-Xmx384m"}
+		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), heap: smallHeap, kafka: installation}
 		if err := n.listen(o.Listeners); err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
-		if err := n.format(ctx, loopback(controller), o); err != nil {
+		if err := n.configure(loopback(controller), o); err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
+		if err := n.format(); err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
 		k.Nodes = append(k.Nodes, n)
@@ -132,45 +127,6 @@ func NewKafka(t testing.TB, o KafkaOptions) *Kafka {
 	return k
 }
 
-// FetchKafka downloads a version by Maven, unless it is there already.
-func FetchKafka(ctx context.Context, version string) error {
-	_, err := kafkaJars(ctx, version)
-	return err
-}
-
-// kafkaJars gives the folder with a version's jars, fetched once by Maven.
-func kafkaJars(ctx context.Context, version string) (string, error) {
-	base, err := CacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(base, "kafka-"+version)
-	unlock, err := lockFile(dir + ".lock")
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if _, err := os.Stat(filepath.Join(dir, ".complete")); err == nil {
-		return dir, nil
-	}
-	mvn, err := exec.LookPath("mvn")
-	if err != nil {
-		return "", fmt.Errorf("the jars of Apache Kafka %s are fetched by Maven, which is missing: make deps, or apt-get install maven", version)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	pom := filepath.Join(dir, "pom.xml")
-	if err := os.WriteFile(pom, kafkaPOM, 0o644); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, mvn, "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-Dkafka.version="+version, "-DoutputDirectory="+dir)
-	if out, err := output(cmd); err != nil {
-		return "", fmt.Errorf("fetch Apache Kafka %s by Maven: %w\n%s", version, err, out)
-	}
-	return dir, os.WriteFile(filepath.Join(dir, ".complete"), nil, 0o644)
-}
-
 // listen chooses ports for the further listeners.
 func (n *KafkaNode) listen(listeners []KafkaListener) error {
 	n.Listeners = make(map[string]string, len(listeners))
@@ -187,14 +143,14 @@ func (n *KafkaNode) listen(listeners []KafkaListener) error {
 	return nil
 }
 
-// format writes a node's settings and makes its storage.
-func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOptions) error {
+// configure writes a node's settings.
+func (n *KafkaNode) configure(controller string, o KafkaOptions) error {
 	replicas := fmt.Sprint(min(o.Nodes, 3))
 	settings := map[string]string{
 		"node.id": fmt.Sprint(n.ID), "process.roles": "broker", "controller.quorum.voters": "1@" + controller,
 		"controller.listener.names": "CONTROLLER", "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"listeners": "PLAINTEXT://" + n.Addr, "advertised.listeners": "PLAINTEXT://" + n.Addr,
-		"log.dirs": filepath.Join(n.dir, "data"), "auto.create.topics.enable": "false",
+		"log.dirs": n.data(), "auto.create.topics.enable": "false",
 		"offsets.topic.replication.factor": replicas, "offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "0",
 		"transaction.state.log.replication.factor": replicas, "transaction.state.log.min.isr": "1", "transaction.state.log.num.partitions": "3",
 		"default.replication.factor": replicas, "min.insync.replicas": "1", "num.network.threads": "2", "num.io.threads": "4",
@@ -225,34 +181,42 @@ func (n *KafkaNode) format(ctx context.Context, controller string, o KafkaOption
 	if err := os.MkdirAll(n.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(n.properties(), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		return err
-	}
-	const cluster = "MkU3OEVBNTcwNTJENDM2Qk" // any base64 UUID
-	out, err := output(exec.CommandContext(ctx, n.java, append(n.javaArgs(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", n.properties())...))
-	if err != nil {
-		return fmt.Errorf("format the storage of Kafka node %d: %w\n%s", n.ID, err, out)
-	}
-	return nil
+	return os.WriteFile(n.properties(), []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
 func (n *KafkaNode) properties() string { return filepath.Join(n.dir, "server.properties") }
 
-// javaArgs make a broker that starts fast and stays small.
-func (n *KafkaNode) javaArgs() []string {
-	return []string{
-		n.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", filepath.Join(n.jars, "*"),
+// data is where a node's logs are.
+func (n *KafkaNode) data() string { return filepath.Join(n.dir, "data") }
+
+// kafkaCluster is the id of every cluster: any UUID in base64.
+const kafkaCluster = "MkU3OEVBNTcwNTJENDM2Qk"
+
+// format makes a node's storage as Kafka's tool does, without a JVM for it.
+func (n *KafkaNode) format() error {
+	if err := os.MkdirAll(n.data(), 0o755); err != nil {
+		return err
 	}
+	directory := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "outrider-node-%02d", n.ID)) // any UUID that no other node has
+	meta := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", kafkaCluster, n.ID, directory)
+	bootstrap, err := os.ReadFile(n.kafka.bootstrap())
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(n.data(), "meta.properties"), []byte(meta), 0o644),
+		os.WriteFile(filepath.Join(n.data(), bootstrapFile), bootstrap, 0o644),
+	)
 }
 
-func (n *KafkaNode) launch() error {
+// launch runs the node, with further options of the JVM.
+func (n *KafkaNode) launch(options ...string) error {
 	log, err := os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(n.java, append(n.javaArgs(), "kafka.Kafka", n.properties())...)
+	cmd := exec.Command(n.kafka.java, slices.Concat([]string{n.heap}, options, n.kafka.javaArgs(), []string{"kafka.Kafka", n.properties()})...)
 	cmd.Stdout, cmd.Stderr = log, log
 	n.proc, err = start(cmd)
 	return err
