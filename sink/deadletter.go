@@ -58,7 +58,7 @@ func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error
 	row := heldRow{number: number, partition: -1, commit: e.CommitTime}
 	closed := false
 	// Where it would have had a key or a partition, it holds the place that it would have had.
-	if t := k.topics[p.topic]; t != nil && (salvaged.Record.Key != nil || salvaged.Partition >= 0) {
+	if t := k.placeOf(salvaged); t != nil {
 		if q, ok := t.pick(salvaged.Record.Key, salvaged.Partition); q != nil {
 			row.then = k.standInFor(q, row)
 		} else if closed = ok; closed {
@@ -71,6 +71,19 @@ func (k *Kafka) buryUnroutable(e *decoder.Event, number uint64, p *Poison) error
 		k.records++
 	}
 	return err
+}
+
+// placeOf is the topic in which an event that became a dead letter holds a place: also where it is the first that names that
+// topic, since others may follow before the letter is acked. nil: none. The dead letters' own topic is no such place, for the
+// letter would wait behind itself.
+func (k *Kafka) placeOf(r *route.Routed) *topic {
+	if r.Record.Key == nil && r.Partition < 0 || k.router.CheckTopic(r.Topic) != nil {
+		return nil
+	}
+	if t := k.topic(string(r.Topic)); !t.deadLetter {
+		return t
+	}
+	return nil
 }
 
 // standInFor puts a stand-in for one row at the end of q, and gives what to call at the ack of its letter.

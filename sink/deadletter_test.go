@@ -136,27 +136,50 @@ func TestUnroutableRowHoldsThePlaceThatItWouldHaveHad(t *testing.T) {
 	s.allAcked()
 }
 
-// The same while its topic's partitions are not known yet.
+// The same while its topic's partitions are not known yet, or it is the first that names the topic.
 func TestUnroutableRowClosesTheLobbyThatItWouldHaveWaitedIn(t *testing.T) {
-	s, l := withLetters(t, 1)
-	for _, headers := range []string{"{}", "[]", "{}"} {
-		s.Begin()
-		id := fmt.Sprint(s.next)
-		e := event(withHeaders, id, "new", "0", "k", id+" payload", headers)
-		e.CommitTime, e.Position = time.Now(), decoder.Position{Timeline: 1, LSN: 100, Ordinal: s.next}
-		if err := s.give("new", 0, e); err != nil {
-			t.Fatal(err)
+	for poison, others := range map[int]string{0: "1 2", 1: "0 2"} {
+		s, l := withLetters(t, 1)
+		for i := range 3 {
+			headers := "{}"
+			if i == poison {
+				headers = "[]"
+			}
+			s.Begin()
+			id := fmt.Sprint(s.next)
+			e := event(withHeaders, id, "new", "0", "k", id+" payload", headers)
+			e.CommitTime, e.Position = time.Now(), decoder.Position{Timeline: 1, LSN: 100, Ordinal: s.next}
+			if err := s.give("new", 0, e); err != nil {
+				t.Fatal(err)
+			}
+			s.End()
 		}
-		s.End()
+		topic := s.topics["new"]
+		s.addQueues(topic, 1)
+		s.follow(topic.queues[0], l)
+		topic.queues[0].proven = true
+		s.expectOldest(0)
+		s.expect(l, letters, fmt.Sprint(poison))
+		s.expect(l, "new", others)
+		s.allAcked()
 	}
-	topic := s.topics["new"]
-	s.addQueues(topic, 1)
-	s.follow(topic.queues[0], l)
-	topic.queues[0].proven = true
-	s.expectOldest(0)
-	s.expect(l, letters, "1")
-	s.expect(l, "new", "0 2")
-	s.allAcked()
+}
+
+// A row that names the dead letters' topic goes there as a letter, and must not wait behind a place of its own.
+func TestRowForTheDeadLettersBecomesALetter(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		s, l := withLetters(t, 1)
+		topic := s.topics[letters]
+		queues := topic.queues
+		if !known {
+			topic.queues = nil
+		}
+		s.append(letters, 0, 10)
+		topic.queues = queues
+		s.empty(topic)
+		s.expect(l, letters, "0")
+		s.allAcked()
+	}
 }
 
 // The checkpoint must not pass a dead letter that is appended behind one with a larger number, in its batch or in the next.
