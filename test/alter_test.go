@@ -60,6 +60,7 @@ func checkNumbers(t *testing.T, s *scene, alterations int) {
 }
 
 func TestTableChangesAsTheRelayRunsAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	for i, a := range alterations {
@@ -73,6 +74,7 @@ func TestTableChangesAsTheRelayRunsAndLosesNothing(t *testing.T) {
 }
 
 func TestTableChangesAmongUnsentRowsLoseNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	if code := s.relaying(t).Stop(t); code != 0 {
 		t.Fatalf("exit code %d", code)
@@ -89,6 +91,7 @@ func TestTableChangesAmongUnsentRowsLoseNothing(t *testing.T) {
 
 // What comes before the change is delivered, so that the setting which suits what comes after it is all that is needed.
 func TestRowsWithoutAColumnThatIsNeededAreWaitedFor(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	s.relaying(t).Stop(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
@@ -111,6 +114,7 @@ func TestRowsWithoutAColumnThatIsNeededAreWaitedFor(t *testing.T) {
 
 // What is committed while there is no publication is in no stream, and no later one brings it back.
 func TestPublicationThatWasGoneForAWhileIsAGap(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
@@ -153,6 +157,7 @@ var departures = []struct{ name, leave, says, back string }{
 }
 
 func TestOutboxThatLeavesThePublicationIsSaid(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 50, 10)
@@ -170,6 +175,7 @@ func TestOutboxThatLeavesThePublicationIsSaid(t *testing.T) {
 }
 
 func TestOutboxThatLeavesThePublicationIsMissedWithinAMinute(t *testing.T) {
+	t.Parallel()
 	long(t)
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)

@@ -64,6 +64,7 @@ func revoke(t *testing.T, kafka *harness.Kafka, topic string) {
 }
 
 func TestTopicForbiddenAtTheStartHoldsOnlyItself(t *testing.T) {
+	t.Parallel()
 	kafka, brokers, config := authorizedKafka(t)
 	s := newStage(t, sharedPostgres(t))
 	barred, free := s.topic("a"), s.topic("b")

@@ -108,6 +108,7 @@ var blockages = []blockage{
 }
 
 func TestWhatAPersonMustJudgeBlocksUntilItIsDecided(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"max_slot_wal_keep_size": "1MB"}})
 	for _, b := range blockages {
 		t.Run(b.name, func(t *testing.T) {

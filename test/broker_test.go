@@ -105,6 +105,7 @@ func usage(t *testing.T, r *harness.Relay) harness.Usage {
 }
 
 func TestHalfOpenBrokerConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
 	s, proxy := newStage(t, sharedPostgres(t)), harness.NewProxy(t, "")
 	kafka := harness.NewKafka(t, harness.KafkaOptions{Listeners: []harness.KafkaListener{{Name: "PROXIED", Protocol: "PLAINTEXT", Proxy: proxy}}})
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)

@@ -49,6 +49,7 @@ func show(findings []finding) string {
 }
 
 func TestCheckPassesBesideARunningRelayAndLeavesItAlone(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	if findings, code := checkRelay(t, s.name, s.url, s.brokers); code != 0 {
 		t.Errorf("before the first start: exit code %d\n%s", code, show(findings))
@@ -80,6 +81,7 @@ func TestCheckPassesBesideARunningRelayAndLeavesItAlone(t *testing.T) {
 
 // Each topic has one thing that makes it lose or refuse records.
 func TestCheckNamesWhatIsWrongWithKafka(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic := func(kind string) string { return s.name + "." + kind }
 	for kind, set := range map[string]map[string]string{
@@ -107,6 +109,7 @@ func TestCheckNamesWhatIsWrongWithKafka(t *testing.T) {
 }
 
 func TestCheckTellsTheSidesApart(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, sharedPostgres(t))
 	findings, code := checkRelay(t, s.name, s.url, []string{"127.0.0.1:1"})
 	if code != 11 {
@@ -127,6 +130,7 @@ func TestCheckTellsTheSidesApart(t *testing.T) {
 
 // What ACLs refuse is told with the line that grants it.
 func TestCheckTellsWhichRightsAreMissing(t *testing.T) {
+	t.Parallel()
 	kafka, brokers, _ := authorizedKafka(t)
 	s := newStage(t, sharedPostgres(t))
 	topic := s.topic("a")

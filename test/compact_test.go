@@ -48,6 +48,7 @@ func own(t *testing.T, brokers []string, topic string) map[string]int {
 }
 
 func TestCompactionOfTheTailIsForAPersonToJudge(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic := s.topic("a")
 	kafka.CreateTopic(t, topic, 1, 1, eager)
@@ -86,6 +87,7 @@ func TestCompactionOfTheTailIsForAPersonToJudge(t *testing.T) {
 }
 
 func TestCompactionAfterACleanStopNeedsNobody(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic := s.topic("a")
 	kafka.CreateTopic(t, topic, 1, 1, eager)

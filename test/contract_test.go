@@ -56,6 +56,7 @@ const id = "4d47e190-0402-4048-bc2c-89dd54343cdc" // of every row below
 
 // Nothing is set but which tables there are: several in one publication, each with columns of its own.
 func TestTablesOfOthersWorkAsTheyAre(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	harness.Exec(t, s.conn, `create schema inventory`)
 	for _, sql := range []string{
@@ -106,6 +107,7 @@ func TestTablesOfOthersWorkAsTheyAre(t *testing.T) {
 
 // Every choice that a relay has for all of its tables, and a mapping that is one table's alone.
 func TestChoicesReachTheRecord(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topics := []string{s.name + ".orders", s.name + ".bills", s.name + ".unlisteds"}
 	for _, topic := range topics {
@@ -148,6 +150,7 @@ outbox:
 
 // Kafka Protocol Binding for CloudEvents 1.0.2, binary content mode.
 func TestRowsAreCloudEvents(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 1, 1, nil)
 	relay := s.startRelaying(t, kafka.Brokers(), "outbox: { value: cloudevents-binary, cloudevents: { source: '/shop/${aggregate_type}' }, on_poison: skip }")
@@ -181,6 +184,7 @@ func TestRowsAreCloudEvents(t *testing.T) {
 
 // A table that cannot work with the settings is named before anything of it is sent.
 func TestTableThatDoesNotFitIsNamed(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	relay := s.startRelaying(t, kafka.Brokers(), "outbox: { compat: debezium, on_poison: skip, columns: { aggregate_id: nope } }")
 	harness.WriteRows(t, s.conn, s.aggregate("a"), 1, 1, 10)

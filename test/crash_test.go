@@ -13,6 +13,7 @@ import (
 
 // At-least-once, where a restart sends again what was not stored: how little that is, is the claim.
 func TestKillsRepeatOnlyWhatWasNotStored(t *testing.T) {
+	t.Parallel()
 	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
 		s := newScene(t, pg, sharedKafka(t), atLeastOnce+"checkpoint: { interval: 100ms }\n")
 		s.relaying(t).Kill() // what the very first start creates is there

@@ -33,6 +33,7 @@ func letters(t *testing.T, brokers []string, topic string) map[string]*kgo.Recor
 }
 
 func TestPoisonRowsBecomeDeadLetters(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, config := s.deadLetters()
 	kafka.CreateTopic(t, s.topic("good"), 3, 1, tight)
@@ -84,6 +85,7 @@ func TestPoisonRowsBecomeDeadLetters(t *testing.T) {
 // Until its letter is acked a poison row holds the place that it has in its partition, over a kill of the relay too; then
 // the tail of the dead letters' topic keeps it from being sent again.
 func TestNothingPassesAPoisonRowBeforeItsLetterIsAcked(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, config := s.deadLetters()
 	config += "checkpoint: { interval: 1h }\n"
@@ -127,6 +129,7 @@ func TestNothingPassesAPoisonRowBeforeItsLetterIsAcked(t *testing.T) {
 }
 
 func TestRowsOfAMissingTopicBecomeDeadLettersInTime(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, config := s.deadLetters()
 	kafka.CreateTopic(t, topic, 1, 1, nil)
@@ -147,6 +150,7 @@ func TestRowsOfAMissingTopicBecomeDeadLettersInTime(t *testing.T) {
 }
 
 func TestBlockedRelaySendsTheOneEventThatWasDecidedToTheDeadLetters(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, config := s.deadLetters()
 	config = strings.Replace(config, "on_poison: dead_letter", "on_poison: stop", 1)
@@ -185,6 +189,7 @@ func TestBlockedRelaySendsTheOneEventThatWasDecidedToTheDeadLetters(t *testing.T
 // No checkpoint lies between two events of one transaction: what was decided about the first must still hold when the second
 // blocks the relay, over a restart too.
 func TestPoisonRowsOfOneTransactionAreDecidedOneByOne(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, config := s.deadLetters()
 	config = strings.Replace(config, "on_poison: dead_letter", "on_poison: stop", 1)

@@ -31,6 +31,7 @@ type play struct {
 
 // A real Postgres makes the rows, and a real broker stores the records.
 func TestDebeziumsRecordsAreEqualledOnRealServers(t *testing.T) {
+	t.Parallel()
 	list, err := vectors.Read("testdata/debezium-vectors.txt")
 	if err != nil {
 		t.Fatal(err)

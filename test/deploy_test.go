@@ -189,6 +189,7 @@ func TestSettingsInDeployAreTakenByTheRelay(t *testing.T) {
 
 // What docker-compose.yml makes of an empty database, with its own commands and settings, is all that its relay needs.
 func TestDatabaseOfComposeIsReadyForItsRelay(t *testing.T) {
+	t.Parallel()
 	var compose struct {
 		Services struct{ Init struct{ Command []string } }
 	}

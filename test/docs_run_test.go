@@ -119,6 +119,7 @@ func freeAddress(t *testing.T) string {
 }
 
 func TestGettingStartedWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"psql", "kcat", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("TOOLTEST") == "skip" {
@@ -222,6 +223,7 @@ func metricsAreDocumented(t *testing.T, address string) {
 }
 
 func TestDocumentedSQLRuns(t *testing.T) {
+	t.Parallel()
 	pg := sharedPostgres(t)
 	for _, path := range []string{"docs/operating.md", "docs/scaling.md"} {
 		if path == "docs/scaling.md" && pg.Major < 15 {

@@ -88,6 +88,7 @@ func checkExactly(t *testing.T, brokers []string, written map[string]int, topics
 }
 
 func TestKillsRepeatNothingUnderExactlyOnce(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{})
 	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)
@@ -113,6 +114,7 @@ func TestKillsRepeatNothingUnderExactlyOnce(t *testing.T) {
 }
 
 func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"wal_sender_timeout": "2s"}})
 	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)
@@ -143,6 +145,7 @@ func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
 }
 
 func TestStandbyTakesOverFromAKilledLeader(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{})
 	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)

@@ -149,6 +149,7 @@ func spread(point string, count int, l life, rng *rand.Rand) []ending {
 func hold(rng *rand.Rand) time.Duration { return time.Duration(rng.IntN(2)) * failpointHold }
 
 func TestKillAtEveryFailpointRepeatsAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	bin := failpointBuild(t)
 	seed := rand.Uint64()
 	var err error

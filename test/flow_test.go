@@ -18,7 +18,7 @@ import (
 // oldestPostgres is the oldest server that is supported.
 const oldestPostgres = 14
 
-// onBothEnds runs a test on a server of the newest and of the oldest version, or of the one that was asked for.
+// onBothEnds runs a test on a server of the newest and of the oldest version, side by side, or of the one that was asked for.
 func onBothEnds(t *testing.T, test func(t *testing.T, pg *harness.Postgres)) {
 	majors := []int{harness.NewestPostgres, oldestPostgres}
 	if asked := sharedPostgres(t).Major; asked != harness.NewestPostgres {
@@ -26,12 +26,14 @@ func onBothEnds(t *testing.T, test func(t *testing.T, pg *harness.Postgres)) {
 	}
 	for _, major := range majors {
 		t.Run(fmt.Sprintf("Postgres%d", major), func(t *testing.T) {
+			t.Parallel()
 			test(t, harness.NewPostgres(t, harness.PostgresOptions{Major: major}))
 		})
 	}
 }
 
 func TestRowsArriveInCommitOrderByteForByte(t *testing.T) {
+	t.Parallel()
 	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
 		s := newScene(t, pg, sharedKafka(t), exactly)
 		relay := s.relaying(t)
@@ -48,6 +50,7 @@ func TestRowsArriveInCommitOrderByteForByte(t *testing.T) {
 // What Postgres was told it may forget must be in Kafka already: a confirm that comes too early loses nothing until the
 // relay is killed, and is seen here without that.
 func TestWhatIsConfirmedIsInKafka(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), atLeastOnce+"checkpoint: { interval: 20ms }\n")
 	s.relaying(t)
 	load := startLoad(t, s, 4, 0)

@@ -14,6 +14,7 @@ import (
 
 // A transactional id that the coordinator has forgotten gives its successor another producer id, whose markers stop nobody.
 func TestPredecessorThatKafkaForgotRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	long(t) // the coordinator has to forget
 	kafka := harness.NewKafka(t, harness.KafkaOptions{Settings: map[string]string{
 		"transactional.id.expiration.ms": "6000", "transaction.remove.expired.transaction.cleanup.interval.ms": "500",

@@ -114,6 +114,7 @@ func awaitRenewals(t *testing.T, hits string, more int) {
 }
 
 func TestFrozenRelayThatLostTheSlotDisturbsNobody(t *testing.T) {
+	t.Parallel()
 	// Between steps 1 and 2 of the start, and between 2 and 3.
 	points := []string{"slot taken:1", "row claimed:1"}
 	if os.Getenv("TEST_LONG") != "" {
@@ -154,6 +155,7 @@ func TestFrozenRelayThatLostTheSlotDisturbsNobody(t *testing.T) {
 }
 
 func TestRegistrationAfterATakeoverIsRefused(t *testing.T) {
+	t.Parallel()
 	f := newFreezer(t, sharedKafka(t), exactly)
 	// Nobody has registered the topic of the rows: no fence keeps the predecessor from writing there but the registration that
 	// has to come first. Both are frozen before it.

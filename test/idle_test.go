@@ -9,6 +9,7 @@ import (
 )
 
 func TestQuietOutboxFreesTheLogOfABusyDatabase(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
 	s.relaying(t)
 	harness.Exec(t, s.conn, `create table busy (i bigint, pad text)`)
@@ -27,6 +28,7 @@ func TestQuietOutboxFreesTheLogOfABusyDatabase(t *testing.T) {
 }
 
 func TestIdleDatabaseComesToRest(t *testing.T) {
+	t.Parallel()
 	// A server of its own: what other tests left to its autovacuum would be seen here.
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"autovacuum": "off"}})
 	s := newScene(t, pg, sharedKafka(t), "checkpoint: { interval: 100ms }\n")

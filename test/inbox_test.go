@@ -32,6 +32,7 @@ const (
 // Two consumers at a time read the same partitions, as in a rebalance whose loser does not know it yet, and each is killed
 // and started again. What they apply is no upsert: it shows whatever is done twice.
 func TestKilledConsumersApplyEachEventOnce(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, sharedPostgres(t))
 	c := inboxConsumer{url: s.url, brokers: sharedKafka(t).Brokers(), topic: s.topic("order")}
 	sharedKafka(t).CreateTopic(t, c.topic, inboxPartitions, 1, nil)

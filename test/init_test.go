@@ -38,6 +38,7 @@ func (s *stage) ours(t *testing.T) (n int) {
 
 // The role has what init grants, and nothing else.
 func TestInitMakesAllThatARelayWithAMinimalRoleNeeds(t *testing.T) {
+	t.Parallel()
 	onBothEnds(t, func(t *testing.T, pg *harness.Postgres) {
 		s := emptyStage(t, pg)
 		harness.Exec(t, s.conn, `create role relay login`)
@@ -80,6 +81,7 @@ func TestInitMakesAllThatARelayWithAMinimalRoleNeeds(t *testing.T) {
 }
 
 func TestInitSaysWhatASingleBrokerNeeds(t *testing.T) {
+	t.Parallel()
 	s := emptyStage(t, sharedPostgres(t))
 	_, log, code := harness.Command(t, nil, "init", "--name", s.name, "--postgres", s.url, "--kafka", strings.Join(sharedKafka(t).Brokers(), ","), "--topics="+s.topic("a"))
 	if code != 11 || !strings.Contains(log, "set kafka.topics.replication_factor") {
@@ -89,6 +91,7 @@ func TestInitSaysWhatASingleBrokerNeeds(t *testing.T) {
 
 // Until it has run, a relay is known by its slot alone.
 func TestDropLeavesWhatARelayThatHasNotRunYetNeeds(t *testing.T) {
+	t.Parallel()
 	s := emptyStage(t, sharedPostgres(t))
 	s.outrider(t, 0, "init")
 	other := &stage{url: s.url, name: uniqueName(t), conn: s.conn}
@@ -107,6 +110,7 @@ func TestDropLeavesWhatARelayThatHasNotRunYetNeeds(t *testing.T) {
 }
 
 func TestInitPrintsWhatItWouldRun(t *testing.T) {
+	t.Parallel()
 	for _, flavor := range []string{"outrider", "tutorial", "debezium", "quarkus"} {
 		t.Run(flavor, func(t *testing.T) {
 			s := emptyStage(t, sharedPostgres(t))
@@ -139,6 +143,7 @@ func TestInitPrintsWhatItWouldRun(t *testing.T) {
 
 // Made again, publication or slot would hide that what was committed in between is missing.
 func TestInitMakesNoSecondSlotForARelayThatHasRun(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	if code := relay.Stop(t); code != 0 {

@@ -63,6 +63,7 @@ func TestHugeTransactionFitsInLittleMemory(t *testing.T) {
 }
 
 func TestRowLargerThanAllInFlightIsDelivered(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), `kafka: { max_in_flight_bytes: 256KiB, batch_bytes: 64KiB }`)
 	limit := strconv.Itoa(8 << 20)
 	_, err := harness.Admin(t, s.brokers).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, s.destination)

@@ -29,6 +29,7 @@ func (s *stage) emit(t *testing.T, messages ...[2]string) {
 
 // No table at all: the publication that the relay makes is empty.
 func TestLogicalMessagesAreEventsWithoutATable(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, sharedPostgres(t))
 	kafka := sharedKafka(t)
 	kafka.CreateTopic(t, s.topic("order"), 1, 1, nil)
@@ -123,6 +124,7 @@ func mixed(t *testing.T, conn *pgx.Conn, stop context.Context, seed uint64, aggr
 }
 
 func TestKillsRepeatNoMessage(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, sharedPostgres(t))
 	kafka := sharedKafka(t)
 	kafka.CreateTopic(t, s.topic("order"), 3, 1, nil)

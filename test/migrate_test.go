@@ -38,6 +38,7 @@ func migrated(t *testing.T, connector map[string]string) (yaml, log string, code
 
 // The relay takes over the slot of a connector, with what is still in it, and goes on with the same records.
 func TestMigratedConnectorGoesOnWithItsSlotAndItsRecords(t *testing.T) {
+	t.Parallel()
 	s, kafka := newStage(t, sharedPostgres(t)), sharedKafka(t)
 	topic := s.name + ".order.events"
 	kafka.CreateTopic(t, topic, 1, 1, nil)

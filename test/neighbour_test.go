@@ -40,6 +40,7 @@ func awaitOwn(t *testing.T, s *stage, brokers []string, rows int64, topics ...st
 }
 
 func TestTwoDatabasesInOneTopicAreExactEach(t *testing.T) {
+	t.Parallel()
 	kafka, topic := sharedKafka(t), uniqueName(t)
 	kafka.CreateTopic(t, topic, 4, 1, nil)
 	config := unsaved + "outbox: { topic: " + topic + " }\n"
@@ -69,6 +70,7 @@ func TestTwoDatabasesInOneTopicAreExactEach(t *testing.T) {
 
 // A consumer that keeps the headers of what it has read, and writes them into an outbox of its own.
 func TestHeadersThatAConsumerForwardsMisleadNobody(t *testing.T) {
+	t.Parallel()
 	const rows = 200
 	kafka := sharedKafka(t)
 	first, second := newStage(t, sharedPostgres(t)), newStage(t, sharedPostgres(t))

@@ -46,6 +46,7 @@ var metricNames = []string{
 }
 
 func TestEndpointsSayHowTheRelayIsDoing(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
 	leader := s.startRelaying(t, kafka.Brokers(), "")

@@ -137,6 +137,7 @@ func TestPageIsUsedByKeyboard(t *testing.T) {
 }
 
 func TestPageNeedsTheTokenAndKeepsIt(t *testing.T) {
+	t.Parallel()
 	relay := &scriptedRelay{status: wellStatus(time.Now())}
 	var rotated scriptedToken
 	at := servePage(t, relay, rotated.get, nil)
@@ -174,6 +175,7 @@ func TestPageNeedsTheTokenAndKeepsIt(t *testing.T) {
 }
 
 func TestPageFollowsARelayAndNoticesItsEnd(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
 	relay := s.startRelaying(t, kafka.Brokers(), "")

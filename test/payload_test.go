@@ -15,6 +15,7 @@ import (
 
 // Whatever an application puts into a payload: Kafka holds what Postgres prints, or the bytes of a bytea.
 func TestPayloadsOfAnyKindArriveByteForByte(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if replay := os.Getenv("PAYLOADTEST_SEED"); replay != "" {
 		var err error

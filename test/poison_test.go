@@ -58,6 +58,7 @@ func poisonRows(s *stage) []struct {
 }
 
 func TestPoisonRowStopsTheRelayBeforeItIsConfirmed(t *testing.T) {
+	t.Parallel()
 	for i := range poisonRows(&stage{}) {
 		s := newStage(t, sharedPostgres(t))
 		row := poisonRows(s)[i]
@@ -93,6 +94,7 @@ func TestPoisonRowStopsTheRelayBeforeItIsConfirmed(t *testing.T) {
 }
 
 func TestPoisonRowIsExitCode21WhereAskedFor(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("good"), 3, 1, tight)
 	relay := s.startRelaying(t, kafka.Brokers(), "on_blocked: exit")
@@ -114,6 +116,7 @@ func TestPoisonRowIsExitCode21WhereAskedFor(t *testing.T) {
 }
 
 func TestSkippedPoisonRowIsTheOnlyOneMissing(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("good"), 3, 1, tight)
 	relay := s.startRelaying(t, kafka.Brokers(), "outbox: { on_poison: skip }")

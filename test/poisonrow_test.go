@@ -41,6 +41,7 @@ func everyPoison(good string) []poisoned {
 
 // Each row that the contract calls poison meets the policy by itself, and is told by all but its payload. Its neighbours arrive.
 func TestEveryPoisonRowMeetsThePolicy(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"skip", "dead_letter", "stop"} {
 		t.Run(policy, func(t *testing.T) {
 			if policy == "stop" {

@@ -26,6 +26,7 @@ func stopStart(how harness.Shutdown) func(*testing.T, *harness.Postgres, *scene)
 }
 
 func TestFaultsOfPostgresLoseAndRepeatNothing(t *testing.T) {
+	t.Parallel()
 	faults := []struct {
 		name   string
 		happen func(*testing.T, *harness.Postgres, *scene)
@@ -115,6 +116,7 @@ func TestRelayNeverHoldsUpAFastShutdown(t *testing.T) {
 }
 
 func TestHalfOpenConnectionIsNoticed(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"wal_sender_timeout": "2s"}})
 	s := newScene(t, pg, sharedKafka(t), exactly)
 	proxy := harness.NewProxy(t, pg.Addr())
@@ -141,6 +143,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 
 // A relay whose sink takes no more must still report before the server gives it up, however soon that is.
 func TestStallOutlivesAWALSenderTimeoutOfASecond(t *testing.T) {
+	t.Parallel()
 	stage := newStage(t, sharedPostgres(t))
 	harness.Exec(t, stage.conn, `alter database `+stage.conn.Config().Database+` set wal_sender_timeout = '1s'`)
 	relay := stage.startRelaying(t, sharedKafka(t).Brokers(), "kafka: { delivery: exactly-once, max_in_flight_bytes: 1MiB }\n")
@@ -162,6 +165,7 @@ func TestStallOutlivesAWALSenderTimeoutOfASecond(t *testing.T) {
 
 // Behind one address there may be two servers. Saving the progress through one in the other's checkpoint would be a loss.
 func TestConnectionsThatReachTwoServersAreRefused(t *testing.T) {
+	t.Parallel()
 	one, two := sharedPostgres(t), harness.NewPostgres(t, harness.PostgresOptions{})
 	s := newScene(t, one, sharedKafka(t), exactly)
 	other := two.Connect(t)

@@ -74,6 +74,7 @@ func (p *pair) awaitReplay(t *testing.T, s *scene) {
 }
 
 func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	follows, stays := newScene(t, p.primary, sharedKafka(t), exactly), newScene(t, p.primary, sharedKafka(t), exactly+"postgres: { failover: false }\n")
 	relay := stays.relaying(t)
@@ -151,6 +152,7 @@ func TestPromotionOfACompleteStandbyLosesAndRepeatsNothing(t *testing.T) {
 
 // What was published from the old primary, and never reached the new one, is proof of two histories.
 func TestPromotionOfAStandbyThatWasBehindIsDiverged(t *testing.T) {
+	t.Parallel()
 	if major := sharedPostgres(t).Major; major < slotSyncMajor {
 		t.Skipf("PostgreSQL %d copies no slots to a standby", major)
 	}

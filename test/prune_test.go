@@ -65,6 +65,7 @@ func TestNothingUndeliveredIsEverPruned(t *testing.T) {
 }
 
 func TestPruneTakesDeliveredRowsOfAnIdleRelay(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 2500, 10)

@@ -11,6 +11,7 @@ import (
 
 // The Java broker checks what it is sent, and the client that reads it back is not the relay's.
 func TestEveryCompressionIsReadBack(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	// Compression type in a record batch's attributes (KIP-98, "Message Format").
 	for codec, compression := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
@@ -31,6 +32,7 @@ func TestEveryCompressionIsReadBack(t *testing.T) {
 
 // The table that tutorials of the outbox pattern make, with a flag for a poller that the relay does not need.
 func TestTutorialTableWorksAsItIs(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic := s.name + ".OrderPlaced"
 	harness.Exec(t, s.conn, `drop table public.outbox`)
@@ -64,6 +66,7 @@ func TestTutorialTableWorksAsItIs(t *testing.T) {
 
 // Nothing of a payload may be read, written anew or rounded on its way.
 func TestEveryTransportCarriesPayloadsExactly(t *testing.T) {
+	t.Parallel()
 	kafka, plain := sharedKafka(t), sharedPostgres(t)
 	secured := securedPostgres(t)
 	for _, transport := range []struct {

@@ -8,6 +8,7 @@ import (
 )
 
 func TestSlotOrPublicationOfAnotherKindEndsTheStartWith10(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name     string
 		database string // runs in the relay's database
@@ -100,6 +101,7 @@ func TestSlotOrPublicationOfAnotherKindEndsTheStartWith10(t *testing.T) {
 
 // What a relay had sent above its slot before it lost its checkpoint is known to nobody any more.
 func TestSlotWithoutACheckpointIsReadFromWhereItStands(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	const says = "no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again"
 	t.Run("PreparedByHand", func(t *testing.T) {

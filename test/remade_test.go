@@ -27,6 +27,7 @@ func remove(t *testing.T, brokers []string, topic string) {
 }
 
 func TestTopicMadeAnewWhileRunningIsLostData(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic := s.topic("a")
 	kafka.CreateTopic(t, topic, 1, 1, nil)
@@ -44,6 +45,7 @@ func TestTopicMadeAnewWhileRunningIsLostData(t *testing.T) {
 }
 
 func TestTopicThatComesBackWhileRunningIsFencedAndJudged(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	lost, other := s.topic("a"), s.topic("b")
 	for _, topic := range []string{lost, other} {
@@ -90,6 +92,7 @@ func grow(t *testing.T, brokers []string, topic string, to int) {
 }
 
 func TestPartitionsAddedBeforeARestartRepeatNothing(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, brokers := s.topic("a"), kafka.Brokers()
 	kafka.CreateTopic(t, topic, 2, 1, nil)
@@ -106,6 +109,7 @@ func TestPartitionsAddedBeforeARestartRepeatNothing(t *testing.T) {
 }
 
 func TestPartitionsAddedWhileRunningKeepTheOrderOfKeys(t *testing.T) {
+	t.Parallel()
 	long(t) // a relay looks for new partitions once a minute
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	topic, brokers := s.topic("a"), kafka.Brokers()

@@ -69,6 +69,7 @@ func sessionsOf(st cdc.Status) (n int64) {
 
 // Nothing in either database keeps the two apart, and each fences the other.
 func TestTwoRelaysOfOneNameEndBlockedInsteadOfTakingTurns(t *testing.T) {
+	t.Parallel()
 	t.Run("OneTopic", func(t *testing.T) { blockRivals(t, sharedKafka(t), true) }) // where they read each other's events back
 	t.Run("TwoTopics", func(t *testing.T) {
 		long(t)

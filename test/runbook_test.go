@@ -39,6 +39,7 @@ func copyTable(t *testing.T, from, to *pgx.Conn, table string) {
 
 // A server with another system identifier, all the tables and no slot is what pg_upgrade makes before PostgreSQL 17.
 func TestRunbookOfAnUpgradeLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
@@ -67,6 +68,7 @@ func TestRunbookOfAnUpgradeLosesAndRepeatsNothing(t *testing.T) {
 }
 
 func TestRunbookOfALostSlotPublishesWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)

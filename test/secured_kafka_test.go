@@ -56,6 +56,7 @@ func checkNothingLost(t *testing.T, relay *harness.Relay) {
 
 // Secrets and certificates of both sides (scram-sha-256 is that of a password that changes), right, wrong and renewed, on a broker that is restarted once, at the end.
 func TestKafkaIsReachedBySecretsAsTheyAre(t *testing.T) {
+	t.Parallel()
 	kafka := newSecuredKafka(t)
 	t.Run("together", func(t *testing.T) {
 		for _, way := range []string{byCertificate, byPassword, "scram-sha-512"} {

@@ -25,6 +25,7 @@ func checkUntold(t *testing.T, where, text string, secrets ...string) {
 
 // Everything that a relay can be made to say, with a secret in every place where one may be.
 func TestSecretsAndPayloadsAreNeverTold(t *testing.T) {
+	t.Parallel()
 	pg, kafka := securedPostgres(t), newSecuredKafka(t)
 	s := newStage(t, pg.Postgres)
 	kafka.CreateTopic(t, s.topic("good"), 1, 1, tight)

@@ -37,6 +37,7 @@ func (s *secured) certified(database, cert, key string) string {
 }
 
 func TestPostgresThatIsNotSureOfUsOrWeOfItEndsTheStartWith10(t *testing.T) {
+	t.Parallel()
 	pg := securedPostgres(t)
 	others := harness.NewAuthority(t)
 	database := strings.TrimPrefix(harness.Connect(t, pg.NewDatabase(t)).Config().Database, "/")
@@ -76,6 +77,7 @@ func TestPostgresThatIsNotSureOfUsOrWeOfItEndsTheStartWith10(t *testing.T) {
 
 // Where a secret is renewed, there is a time in which the relay has the old one. It degrades, and goes on once it has the new.
 func TestPostgresIsReachedBySecretsAsTheyAre(t *testing.T) {
+	t.Parallel()
 	pg, kafka := securedPostgres(t), sharedKafka(t)
 	// renewed runs a relay that loses its connections when the server has changed, and the new secret a moment later.
 	renewed := func(t *testing.T, s *stage, to string, env []string, change, follow func(), reason string) {

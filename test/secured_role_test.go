@@ -33,6 +33,7 @@ var roleRights = []struct {
 }
 
 func TestRelayRunsAsARoleWithTheseRightsAndNoOthers(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := s.relaying(t) // makes publication, slot and tables, as init does
 	rows := 0

@@ -10,6 +10,7 @@ import (
 )
 
 func TestCommittedRowsBecomeRecords(t *testing.T) {
+	t.Parallel()
 	name, kafka := uniqueName(t), sharedKafka(t)
 	topic := "outbox.event." + name
 	kafka.CreateTopic(t, topic, 3, 1, nil)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	leader := s.relaying(t)
 	load := startLoad(t, s, 2, 10*time.Millisecond)
@@ -47,6 +48,7 @@ func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
 
 // What would keep a standby from taking over shows before it has to.
 func TestStandbyThatKafkaDoesNotTakeIsNotReady(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	s, proxy := newScene(t, sharedPostgres(t), kafka, exactly), harness.NewProxy(t, kafka.Brokers()[0])
 	s.relaying(t)
@@ -65,6 +67,7 @@ func TestStandbyThatKafkaDoesNotTakeIsNotReady(t *testing.T) {
 
 // The standby would only be blocked by the same thing, and give the slot back for the leader to try again.
 func TestStandbyOfABlockedLeaderStaysOut(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	leader := s.relaying(t)
 	standby := s.launch(t)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestFirstStartCreatesPublicationAndSlot(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
 	harness.WriteRows(t, s.conn, s.kind, 1, 3, 10) // before the slot: not sent, and that is said
 	relay := s.relaying(t)
@@ -35,6 +36,7 @@ func TestFirstStartCreatesPublicationAndSlot(t *testing.T) {
 
 // Made again, a slot would begin after rows that nobody would miss.
 func TestMissingSlotIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
 	relay := s.relaying(t)
 	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
@@ -83,6 +85,7 @@ func TestMissingSlotIsNotMadeAgain(t *testing.T) {
 }
 
 func TestWhatPostgresLacksEndsTheStartWith10(t *testing.T) {
+	t.Parallel()
 	bare := harness.NewPostgres(t, harness.PostgresOptions{
 		Settings: map[string]string{"wal_level": "replica"},
 		HBA:      "host all guarded all scram-sha-256\nlocal all all trust\nhost all all all trust\nhost replication all all trust\n",

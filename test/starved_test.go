@@ -15,6 +15,7 @@ import (
 const terminateAll = `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'outrider/' || $1`
 
 func TestLogThatNobodyReadsStopsNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	relay := harness.StartRelay(t, harness.RelayOptions{Name: s.name, Postgres: s.url, Kafka: s.brokers, Config: exactly, Unread: true})
 	for i := range 3 {
@@ -40,6 +41,7 @@ func TestLogThatNobodyReadsStopsNothing(t *testing.T) {
 }
 
 func TestRelayWithoutFileDescriptorsSaysSoAndGoesOn(t *testing.T) {
+	t.Parallel()
 	prlimit, err := exec.LookPath("prlimit")
 	if err != nil {
 		t.Skipf("the limits of a process that runs are changed by prlimit: %v", err)

@@ -20,6 +20,7 @@ func (s *stage) offline(t *testing.T) (st cdc.Status) {
 }
 
 func TestStatusIsShownByTheRelayAndByTheDatabaseAlone(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	if st := s.offline(t); st.State != cdc.Stopped || !strings.Contains(st.Reason, "has never run") {
 		t.Errorf("before the first start it is %s: %s", st.State, st.Reason)

@@ -14,6 +14,7 @@ import (
 
 // At-least-once: nothing but the clean stop itself keeps a row from being sent again.
 func TestCleanStopRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), atLeastOnce)
 	relay := s.relaying(t)
 	load := startLoad(t, s, 4, 5*time.Millisecond)
@@ -49,6 +50,7 @@ func stuckScene(t *testing.T, config string) (*scene, *harness.Relay, *harness.K
 }
 
 func TestStopWithoutKafka(t *testing.T) {
+	t.Parallel()
 	s, relay, kafka := stuckScene(t, exactly+"timeouts: { drain: 1s }\n")
 	t.Run("EndsAfterTheDrainTimeWith31", func(t *testing.T) {
 		if code := relay.Stop(t); code != 31 {
@@ -66,6 +68,7 @@ func TestStopWithoutKafka(t *testing.T) {
 }
 
 func TestSecondSignalStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	s, relay, kafka := stuckScene(t, exactly+"timeouts: { drain: 10m }\n")
 	relay.Signal(syscall.SIGTERM)
 	relay.AwaitState(t, cdc.Draining, patience)

@@ -12,6 +12,7 @@ import (
 
 // The old leader's connection for saves lives on. It is the generation that keeps it from storing anything.
 func TestLeaderWhoseSlotWasTakenStoresNothingAndStandsBy(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
 	proxy := harness.NewProxy(t, sharedPostgres(t).Addr())
 	direct := s.url

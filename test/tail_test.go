@@ -84,6 +84,7 @@ func (s *stage) decide(t *testing.T, args ...string) {
 }
 
 func TestRoutingChangedBetweenCrashAndRestartRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	s := newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
@@ -105,6 +106,7 @@ func TestRoutingChangedBetweenCrashAndRestartRepeatsNothing(t *testing.T) {
 }
 
 func TestHoleInTheTailIsForAPersonToJudge(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	s := newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 1, 1, nil)
@@ -127,6 +129,7 @@ func TestHoleInTheTailIsForAPersonToJudge(t *testing.T) {
 
 // Whether the topic has as many partitions as before or fewer, so that one that is registered is missing.
 func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
+	t.Parallel()
 	for before, after := range map[int32]int32{1: 1, 6: 2} {
 		t.Run(fmt.Sprintf("%dPartitionsThen%d", before, after), func(t *testing.T) {
 			kafka := sharedKafka(t)
@@ -156,6 +159,7 @@ func TestTopicMadeAnewWhileStoppedIsLostData(t *testing.T) {
 }
 
 func TestRestoredSnapshotUnderTheSameWorkloadIsDiverged(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"fsync": "on", "full_page_writes": "on"}})
 	s := &stage{url: pg.URL(), name: uniqueName(t)}
@@ -211,6 +215,7 @@ func TestRestoredSnapshotUnderTheSameWorkloadIsDiverged(t *testing.T) {
 }
 
 func TestSecondRelayOfOneNameOnAnotherSlotIsRefused(t *testing.T) {
+	t.Parallel()
 	kafka := sharedKafka(t)
 	s := newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)

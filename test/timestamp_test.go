@@ -13,6 +13,7 @@ import (
 // A broker forgets a producer whose newest record is stamped longer ago than it remembers producers, and then takes for new
 // what is sent again because an answer was lost. Rows of a backlog would be stamped so by their commits.
 func TestBacklogOfDaysIsPublishedOnceThoughAnswersAreLost(t *testing.T) {
+	t.Parallel()
 	const age, rows = 48 * time.Hour, 2000
 	proxy, network := harness.NewProxy(t, ""), &harness.Lossy{Every: 3, Unbounded: "producer.id.expiration.ms"}
 	proxy.SetFilter(network.Filter)

@@ -9,6 +9,7 @@ import (
 )
 
 func TestMissingTopicHoldsOnlyItselfUntilItIsMade(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("there"), 3, 1, nil)
 	relay := s.startRelaying(t, kafka.Brokers(), "")
@@ -31,6 +32,7 @@ func TestMissingTopicHoldsOnlyItselfUntilItIsMade(t *testing.T) {
 }
 
 func TestMissingTopicIsMadeAsAskedFor(t *testing.T) {
+	t.Parallel()
 	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
 	s.startRelaying(t, kafka.Brokers(), `
 kafka:

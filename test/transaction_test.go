@@ -12,6 +12,7 @@ import (
 
 // The numbers of the rows ascend in the order of the commits, which in most of these transactions is not that of the inserts.
 func TestPositionsOfTransactionsOfEveryShapeSurviveCrashes(t *testing.T) {
+	t.Parallel()
 	shapes := []struct {
 		name  string
 		write func(t *testing.T, s *scene)

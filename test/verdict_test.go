@@ -25,6 +25,7 @@ func resolve(t *testing.T, url string, args ...string) string {
 }
 
 func TestPoisonRowBlocksUntilItIsSkipped(t *testing.T) {
+	t.Parallel()
 	pg := harness.NewPostgres(t, harness.PostgresOptions{})
 	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	kafka.CreateTopic(t, "outbox.event.order", 3, 1, nil)
