@@ -134,6 +134,9 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	}
 	failpoint("row claimed")
 	s.store, s.facts.slot, s.generation = store, slot, store.Generation()
+	if !row.Standing().Equal(s.standing) {
+		return row, s.redecided()
+	}
 	if first && !s.created {
 		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")
 	}

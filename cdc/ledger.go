@@ -42,9 +42,10 @@ func (l *Ledger) AddProducer(ctx context.Context, id int64) error {
 }
 
 // EachPartition yields the partitions that this relay may have written, and from where on a restart has to look for what it
-// wrote. Where a person has accepted that the past does not count any more, that is the present end: -1.
+// wrote. Where a person has accepted that what lies in Kafka does not count any more, that is the present end: -1. After a gap it
+// does count: what Kafka holds of the events behind it is not sent again.
 func (l *Ledger) EachPartition(yield func(topic string, partition int32, scanFrom int64, owned bool)) {
-	forget := l.s.accepts(checkpoint.AcceptLoss) || l.s.accepts(checkpoint.AcceptNewCluster) || l.s.acceptsRival()
+	forget := l.s.acceptsLossOf("diverged", "kafka lost data") || l.s.accepts(checkpoint.AcceptNewCluster) || l.s.acceptsRival()
 	for _, p := range l.partitions {
 		if forget {
 			p.ScanFrom, p.Owned = -1, false

@@ -18,8 +18,8 @@ import (
 type Relay struct {
 	cfg Config
 
-	attempts  int // sessions begun; Run's, like the next two
-	fences    int // by which another producer took this relay's place though nobody took its slot, in a row
+	looked    bool // a session has come so far that a verdict which stands now was this one's too; Run's, like the next two
+	fences    int  // by which another producer took this relay's place though nobody took its slot, in a row
 	lastFence time.Time
 	session   atomic.Pointer[session] // the one that has a sink, if any; written by runSession, read by Status
 	skipped   atomic.Int64            // events below the checkpoint that Postgres sent again
@@ -48,8 +48,15 @@ type Blocked struct {
 	Reason, Advice string
 	// Options are the actions among which a person may choose.
 	Options []checkpoint.Action
+	// Positions are the events that it is about, as far as they are known; More of them are left out.
+	Positions []string
+	More      int
+	// LSN is where the advice is to restart; empty where that is no option.
+	LSN string
 	// Err is the error behind it, if there is one.
 	Err error
+
+	told bool // in log and status, while the session went on
 }
 
 func (b *Blocked) Error() string {
@@ -105,7 +112,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if done, err := r.ended(ctx, err); done {
 			return err
 		}
-		if time.Since(began) > time.Minute || errors.Is(err, errStandby) || errors.Is(err, errUndecided) {
+		if time.Since(began) > time.Minute || errors.Is(err, errStandby) || errors.Is(err, errUndecided) || errors.Is(err, errRedecided) {
 			retry.Reset()
 		}
 		r.sleep(ctx, retry.NextBackOff())
@@ -135,12 +142,7 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 	case ctx.Err() != nil:
 		return true, nil
 	case errors.As(err, &blocked):
-		if !errors.Is(err, errUndecided) {
-			r.note("blocked", err)
-			r.cfg.Log.Error().Str("verdict", blocked.Verdict).Msg(err.Error())
-		}
-		r.judged(blocked)
-		r.setState(Halted, err.Error())
+		r.halt(blocked)
 		if r.cfg.ExitOnBlocked {
 			return true, err
 		}
@@ -148,7 +150,7 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 		return ctx.Err() != nil, nil
 	case errors.As(err, &permanent) && permanent.Permanent() && !r.hasRun():
 		return true, err
-	case err == nil, errors.Is(err, errStandby):
+	case err == nil, errors.Is(err, errStandby), errors.Is(err, errRedecided):
 		return false, nil
 	}
 	if repeated := r.note(classOf(err), err); !repeated {
@@ -166,6 +168,7 @@ func (r *Relay) count(ctx context.Context, err error) {
 		return // a look at the row, every decisionPoll
 	case errors.Is(err, errStandby):
 		end = "standby"
+	case errors.Is(err, errRedecided): // by a person, as one that was asked to stop
 	case err != nil && ctx.Err() == nil:
 		end = classOf(err)
 	}
@@ -228,11 +231,16 @@ func (r *Relay) note(class string, err error) (repeated bool) {
 	return repeated
 }
 
-// judged keeps what the relay is blocked on.
-func (r *Relay) judged(b *Blocked) {
+// halt shows what the relay is blocked on, and tells it once.
+func (r *Relay) halt(b *Blocked) {
+	if !b.told && !errors.Is(b, errUndecided) {
+		r.note("blocked", b)
+		r.cfg.Log.Error().Str("verdict", b.Verdict).Strs("positions", b.Positions).Msg(b.Error())
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.verdict = &VerdictStatus{Case: b.Verdict, Reason: b.Reason, Advice: b.Advice, Options: b.Options}
+	r.verdict = &VerdictStatus{Case: b.Verdict, Reason: b.Reason, Advice: b.Advice, Options: b.Options, Positions: b.Positions, More: b.More}
+	r.mu.Unlock()
+	r.setState(Halted, b.Error())
 }
 
 // setState changes the state; the time of the change stays while it is the same.

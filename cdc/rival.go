@@ -26,10 +26,11 @@ const (
 func (s *session) suspect(err error) error {
 	r := s.relay
 	var fenced interface{ TransactionalID() string }
-	var judged interface {
-		Blocked() (verdict, reason, advice string, options []string)
-	}
+	var judged judgedBySink
+	var blocked *Blocked
 	switch {
+	case errors.As(err, &blocked):
+		return err // it has been judged
 	case errors.As(err, &fenced):
 		if !s.stillLeads() {
 			return err // whoever took the slot has to fence us
@@ -45,7 +46,7 @@ func (s *session) suspect(err error) error {
 	case errors.As(err, &judged):
 		// A rival that writes into the same partitions leaves events there that this database never committed.
 		verdict, reason, _, _ := judged.Blocked()
-		if verdict == "diverged" && (r.fences > 0 && time.Since(r.lastFence) < rivalWindow || s.verdict != nil && s.verdict.Case == rivalCase) {
+		if verdict == "diverged" && (r.fences > 0 && time.Since(r.lastFence) < rivalWindow || s.rivalry) {
 			return s.rival("after Kafka had told it that another producer has taken its place. "+reason, nil) // not err, which would be judged again
 		}
 	}

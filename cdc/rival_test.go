@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/outrider-relay/outrider/checkpoint"
 	"github.com/outrider-relay/outrider/migrations"
 )
 
@@ -35,11 +34,8 @@ func TestRivalIsProvenByFencesWhileNobodyElseLeads(t *testing.T) {
 	relay := New(Config{Name: "orders", Postgres: *pg})
 	fenced, diverged := asSink(fencedError{}), asSink(judgedError{"diverged"})
 	// end is what becomes of a session of generation 5 that ends with err.
-	end := func(err error, standing ...*checkpoint.Verdict) string {
-		s := &session{relay: relay, cfg: &relay.cfg, control: conn, storing: make(chan struct{}, 1), generation: 5}
-		if len(standing) > 0 {
-			s.verdict = standing[0]
-		}
+	end := func(err error, rivalry ...bool) string {
+		s := &session{relay: relay, cfg: &relay.cfg, control: conn, storing: make(chan struct{}, 1), generation: 5, rivalry: len(rivalry) > 0}
 		var blocked *Blocked
 		if !errors.As(s.mendable(s.suspect(err)), &blocked) {
 			return ""
@@ -60,7 +56,7 @@ func TestRivalIsProvenByFencesWhileNobodyElseLeads(t *testing.T) {
 	}
 	expect("first fence", "", end(fenced))
 	expect("its events in our partitions", rivalCase, end(diverged))
-	expect("the same after a restart", rivalCase, end(diverged, &checkpoint.Verdict{Case: rivalCase}))
+	expect("the same after a restart", rivalCase, end(diverged, true))
 	expect("another verdict", "kafka lost data", end(asSink(judgedError{"kafka lost data"})))
 
 	expect("first fence", "", end(fenced))

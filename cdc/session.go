@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +33,12 @@ type session struct {
 	stoodBy bool // another relay owned the slot at first
 
 	generation int64                 // of the checkpoint row as last seen; 0: there is none
+	standing   checkpoint.Standing   // what the row says about a verdict, as far as the session knows; used within ask once save runs
 	verdict    *checkpoint.Verdict   // that stood when the session began
 	decision   *checkpoint.Decision  // about it, to be taken
+	rivalry    bool                  // that verdict was about another relay of this name
 	events     []checkpoint.Decision // about single events that have not been passed
+	recorded   bool                  // the verdict that ends the session stands in the row; written by announce or at the end
 	timelines  timelines
 	store      *checkpoint.Store
 	sink       Sink
@@ -74,6 +76,7 @@ type session struct {
 	prepared    atomic.Bool  // written once, when all that comes before the first record is stored; read by settle
 	streaming   atomic.Bool  // written once, when read begins; read by watch
 	stopping    atomic.Bool  // intake is to end between two transactions
+	announced   atomic.Bool  // written once, when the reader has come to a verdict; read by save
 	askReply    atomic.Bool  // read wants a sign of life; report sends the request
 
 	reportNow chan struct{} // wakes report
@@ -98,11 +101,12 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 		r.leave(s)
 		err = s.mendable(s.suspect(err))
 		var blocked *Blocked
-		if errors.As(err, &blocked) && s.control != nil {
-			s.record(blocked)
+		judged := errors.As(err, &blocked)
+		r.looked = r.looked || judged || s.stoodBy || s.streaming.Load()
+		if judged && s.control != nil {
+			err = s.record(blocked)
 		}
 	}()
-	r.attempts++
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
@@ -118,24 +122,14 @@ func (r *Relay) runSession(ctx context.Context) (err error) {
 // mendable marks what a person has to mend in Postgres, with what to do about it; the rest passes by itself.
 func (s *session) mendable(err error) error {
 	var found findings
+	var blocked *Blocked
 	var sink *sinkError
-	var judged interface {
-		Blocked() (verdict, reason, advice string, options []string)
-	}
+	var judged judgedBySink
 	switch {
-	case errors.As(err, &judged):
-		verdict, reason, advice, options := judged.Blocked()
-		blocked := &Blocked{Verdict: verdict, Reason: reason, Err: err}
-		at := ""
-		if event, ok := judged.(interface{ At() string }); ok {
-			at = " " + event.At()
-		}
-		for i, option := range options {
-			options[i] = s.resolve("--" + option + at)
-			blocked.Options = append(blocked.Options, checkpoint.Action(option))
-		}
-		blocked.Advice = advice + ": " + strings.Join(options, ", or ")
+	case errors.As(err, &blocked):
 		return blocked
+	case errors.As(err, &judged):
+		return s.blockedBy(judged, err)
 	case err == nil || errors.As(err, &sink):
 		return err
 	case classifyPg(err) == pgPublicationMissing:

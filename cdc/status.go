@@ -117,4 +117,8 @@ type VerdictStatus struct {
 	Advice string `json:"advice"` // with the command of each option
 	// Options are the flags of `outrider resolve` that decide it, without their dashes.
 	Options []checkpoint.Action `json:"options"`
+	// Positions are the events that it is about, as timeline:LSN:ordinal: the one that cannot be delivered, or those that only Kafka
+	// has. Of a long list More are left out.
+	Positions []string `json:"positions,omitempty"`
+	More      int      `json:"more,omitempty"`
 }

@@ -24,6 +24,7 @@ func (s *session) read(ctx context.Context) error {
 		err := s.block()
 		s.noteIgnored()
 		if err != nil {
+			err = s.announce(err)
 			s.deliverBefore(ctx, err)
 			return err
 		}
@@ -36,7 +37,8 @@ func (s *session) read(ctx context.Context) error {
 // between, no setting suits both, and the session that the right one starts must find nothing but what it suits.
 func (s *session) deliverBefore(ctx context.Context, err error) {
 	var refused *sinkError
-	if !errors.As(err, &refused) {
+	var blocked *Blocked
+	if !errors.As(err, &refused) && !errors.As(err, &blocked) {
 		return
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.cfg.Drain)

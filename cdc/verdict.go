@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 
@@ -11,6 +12,32 @@ import (
 
 // The verdicts: what only a person can judge. A verdict releases the slot, and the relay stays up with the reason.
 
+// judgedBySink is a sink's error that only a person can judge.
+type judgedBySink interface {
+	error
+	Blocked() (verdict, reason, advice string, options []string)
+}
+
+// blockedBy is the verdict that an error of the sink asks for. One about a single event has a method At, which gives its position as
+// a decision names it; one about several a method Positions, which gives as many as can be shown, and the number of the others.
+func (s *session) blockedBy(judged judgedBySink, err error) *Blocked {
+	verdict, reason, advice, options := judged.Blocked()
+	blocked := &Blocked{Verdict: verdict, Reason: reason, Err: err}
+	at := ""
+	if event, ok := judged.(interface{ At() string }); ok && event.At() != "" {
+		at, blocked.Positions = " "+event.At(), []string{event.At()}
+	}
+	if several, ok := judged.(interface{ Positions() ([]string, int) }); ok {
+		blocked.Positions, blocked.More = several.Positions()
+	}
+	for i, option := range options {
+		options[i] = s.resolve("--" + option + at)
+		blocked.Options = append(blocked.Options, checkpoint.Action(option))
+	}
+	blocked.Advice = advice + ": " + strings.Join(options, ", or ")
+	return blocked
+}
+
 // judgeSlot decides from what exists, before anything is taken or created. known says that there is a checkpoint, which is of
 // another system only where that was accepted: then nothing is asked again because the slot did not come along.
 func (s *session) judgeSlot(row *checkpoint.Row, known bool) error {
@@ -18,7 +45,7 @@ func (s *session) judgeSlot(row *checkpoint.Row, known bool) error {
 	switch {
 	case f.slot != nil && f.slot.lost() != "":
 		return s.slotGone(f.slot.lost())
-	case f.slot == nil && known && row.SystemID == f.server.systemID && !s.accepts(checkpoint.AcceptLoss):
+	case f.slot == nil && known && row.SystemID == f.server.systemID && !s.acceptsLossOf("gap", "diverged"):
 		return s.slotGone("it does not exist, though this relay has a checkpoint: it was dropped, or did not follow a failover")
 	case f.slot == nil && !known && !pg.Create:
 		return findings{{
@@ -56,7 +83,7 @@ func (s *session) publicationGone(err error) error {
 		Reason:  fmt.Sprintf("publication %s did not exist for a while: what was committed then was not published, and the stream cannot pass it", s.cfg.Postgres.Publication),
 		Advice: fmt.Sprintf("The publication is back. Compare table and topic from the checkpoint on (select lsn from outrider.checkpoint where name = '%s') to %s, publish again what is missing, and go on there: %s",
 			s.cfg.Name, end, s.resolve("--restart-at "+end.String())),
-		Options: []checkpoint.Action{checkpoint.RestartAt}, Err: err,
+		Options: []checkpoint.Action{checkpoint.RestartAt}, LSN: end.String(), Err: err,
 	}
 }
 
@@ -82,8 +109,8 @@ func (s *session) judge(row *checkpoint.Row) error {
 	slot := s.facts.slot
 	switch {
 	case row.SystemID != s.facts.server.systemID,
-		row.LSN > s.facts.walEnd && s.accepts(checkpoint.AcceptLoss),
-		slot.Confirmed > row.LSN && s.accepts(checkpoint.AcceptLoss):
+		row.LSN > s.facts.walEnd && s.acceptsLossOf("gap", "diverged"),
+		slot.Confirmed > row.LSN && s.acceptsLossOf("gap", "diverged"):
 		row.SystemID = s.facts.server.systemID
 		s.moveTo(row, slot.Confirmed)
 		return nil

@@ -37,6 +37,9 @@ func (s *session) watch(ctx context.Context) error {
 		return s.slotGone("it was dropped while it was being read")
 	}
 	s.facts.slot = slot
+	if err := s.rethink(ctx); err != nil {
+		return err
+	}
 	if time.Since(s.looked) > lookInterval {
 		if err := s.lookAgain(ctx); err != nil {
 			return err
@@ -75,7 +78,7 @@ func (s *session) lookAgain(ctx context.Context) error {
 
 // showState says what the session is doing: a sink in trouble and a slot that holds back too much make it degraded.
 func (s *session) showState(end lsn) {
-	if s.stopping.Load() {
+	if s.stopping.Load() || s.announced.Load() {
 		return
 	}
 	trouble := s.sink.Trouble()

@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -198,19 +197,6 @@ func (s *Store) AddProducerID(ctx context.Context, id int64) error {
 	}
 	return nil
 }
-
-// SetVerdict records, as JSON, why the relay is blocked, and removes a decision, which was about another verdict. A nil
-// verdict says that it is not blocked any more.
-func (s *Store) SetVerdict(ctx context.Context, verdict json.RawMessage) error {
-	if err := s.write(ctx, setVerdictSQL, verdict); err != nil {
-		return fmt.Errorf("record a verdict on %s: %w", s.name, err)
-	}
-	return nil
-}
-
-const setVerdictSQL = `update outrider.checkpoint
-	set verdict = $3, decision = null, updated_at = clock_timestamp()
-	where name = $1 and generation = $2`
 
 // write runs a statement that changes the row while its generation is ours; $1 and $2 are the name and the generation.
 func (s *Store) write(ctx context.Context, sql string, args ...any) error {

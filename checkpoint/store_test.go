@@ -110,7 +110,7 @@ func TestTakeReturnsTheRowAsItWasLeft(t *testing.T) {
 	must(t, store.AddProducerID(t.Context(), 4000))
 	must(t, store.AddProducerID(t.Context(), 4001))
 	must(t, store.AddProducerID(t.Context(), 4000))
-	must(t, store.SetVerdict(t.Context(), json.RawMessage(`{"verdict": "gap"}`)))
+	harness.Exec(t, db.connect(t), `update outrider.checkpoint set verdict = '{"verdict": "gap"}'`)
 	must(t, store.Save(t.Context(), checkpoint.Progress{LSN: 0x2_0000_0000, Timeline: 3, Clean: true}))
 	left := db.read(t)
 
@@ -181,7 +181,14 @@ func TestSupersededSessionWritesNothing(t *testing.T) {
 		"Heartbeat":     old.Heartbeat,
 		"Identify":      func(ctx context.Context) error { return old.Identify(ctx, checkpoint.Identity{SystemID: "9"}) },
 		"AddProducerID": func(ctx context.Context) error { return old.AddProducerID(ctx, 1) },
-		"SetVerdict":    func(ctx context.Context) error { return old.SetVerdict(ctx, json.RawMessage(`{}`)) },
+		"Settle": func(ctx context.Context) error {
+			_, err := old.Settle(ctx, checkpoint.Standing{}, nil)
+			return err
+		},
+		"Judge": func(ctx context.Context) error {
+			_, err := checkpoint.Judge(ctx, db.connect(t), "orders", old.Generation(), checkpoint.Standing{}, checkpoint.Verdict{})
+			return err
+		},
 		"Register": func(ctx context.Context) error {
 			return old.Register(ctx, []checkpoint.Partition{{Topic: "a", ID: 0, ScanFrom: 9}, {Topic: "b", ID: 1}})
 		},
@@ -404,24 +411,6 @@ func TestHeartbeatMovesNothingElse(t *testing.T) {
 	after.HeartbeatAt = before.HeartbeatAt
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("row\n%+v, want\n%+v", after, before)
-	}
-}
-
-func TestNewVerdictRemovesTheDecisionOnTheOld(t *testing.T) {
-	db := newDatabase(t)
-	store, _, _ := db.take(t, "one")
-	must(t, store.SetVerdict(t.Context(), json.RawMessage(`{"n": 1}`)))
-	harness.Exec(t, db.connect(t), `update outrider.checkpoint set decision = '{"accept": 1}'`)
-	if row := db.read(t); string(row.Decision) != `{"accept": 1}` {
-		t.Errorf("decision %s", row.Decision)
-	}
-	must(t, store.SetVerdict(t.Context(), json.RawMessage(`{"n": 2}`)))
-	if row := db.read(t); string(row.Verdict) != `{"n": 2}` || row.Decision != nil {
-		t.Errorf("verdict %s, decision %s", row.Verdict, row.Decision)
-	}
-	must(t, store.SetVerdict(t.Context(), nil))
-	if row := db.read(t); row.Verdict != nil {
-		t.Errorf("verdict %s, want none", row.Verdict)
 	}
 }
 

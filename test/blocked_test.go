@@ -179,6 +179,9 @@ func (b *blockage) checkDecision(t *testing.T, pg *harness.Postgres, s *scene) {
 		t.Errorf("exit code %d of a decision that does not answer the verdict, not 2", code)
 	}
 	if b.mend != nil {
+		if said, code := s.resolve(t, "--"+b.option); code != 2 || !strings.Contains(said, "select pg_drop_replication_slot('"+s.slot()+"')") {
+			t.Errorf("exit code %d of a decision that nothing could be done with, not 2: %s", code, said)
+		}
 		b.mend(t, pg, s)
 	}
 	if said, code := s.resolve(t, "--"+b.option); code != 0 {

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os/user"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,10 +31,14 @@ func resolveCommand() *cobra.Command {
 		Long: `Shows the verdict that blocks a relay, and what may be decided about it. With one of
 the flags below it writes that decision into the relay's row in outrider.checkpoint,
 bound to this verdict, with your name and the time. The blocked relay takes it
-within seconds, once, and goes on.`,
+within seconds, once, and goes on. What the relay could do nothing with is refused.
+
+A decision that has not been done yet, since Kafka or a dead letter's topic is away, can
+be replaced with --replace; the relay notices within seconds.`,
 		Example: `  outrider resolve -c outrider.yaml
   outrider resolve -c outrider.yaml --accept-loss
-  outrider resolve -c outrider.yaml --skip 1:0/1A2B3C8:0`,
+  outrider resolve -c outrider.yaml --skip 1:0/1A2B3C8:0
+  outrider resolve -c outrider.yaml --skip 1:0/1A2B3C8:0 --replace`,
 		Args: cobra.NoArgs,
 	}
 	addFlags(cmd.Flags(), relayFlags)
@@ -48,6 +50,7 @@ within seconds, once, and goes on.`,
 	flags.String("restart-at", "", "go on at `LSN`, not below the slot")
 	flags.String("skip", "", "leave out the event at `POSITION`, as timeline:LSN:ordinal")
 	flags.String("dead-letter", "", "send the event at `POSITION` to outbox.dead_letter.topic")
+	replace := flags.Bool("replace", false, "decide otherwise than somebody has before, as long as that is not done")
 	cmd.MarkFlagsMutuallyExclusive("accept-loss", "accept-repeats", "accept-new-cluster", "restart-at", "skip", "dead-letter")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		settings, err := loadSettings(cmd, kafkaBrokers)
@@ -58,11 +61,14 @@ within seconds, once, and goes on.`,
 		if err != nil {
 			return err
 		}
+		if decision == nil && *replace {
+			return errors.New("--replace goes with a decision")
+		}
 		show := showVerdict
 		if *asJSON {
 			show = encodeVerdict
 		}
-		return resolve(cmd.Context(), settings, decision, show, cmd.OutOrStdout())
+		return resolve(cmd.Context(), settings, decision, *replace, show, cmd.OutOrStdout())
 	}
 	return cmd
 }
@@ -92,7 +98,7 @@ func decisionOf(flags *pflag.FlagSet) (*checkpoint.Decision, error) {
 }
 
 // resolve shows the verdict, or writes a decision about it.
-func resolve(ctx context.Context, settings *config.Settings, decision *checkpoint.Decision, show shower, out io.Writer) error {
+func resolve(ctx context.Context, settings *config.Settings, decision *checkpoint.Decision, replace bool, show shower, out io.Writer) error {
 	cfg := relayConfig(settings, sink.Config{}, zerolog.Nop())
 	conn, err := cdc.Connect(ctx, &cfg.Postgres)
 	if err != nil {
@@ -106,67 +112,84 @@ func resolve(ctx context.Context, settings *config.Settings, decision *checkpoin
 	case !known:
 		return &failure{code: exitPostgres, err: fmt.Errorf("there is no relay %s in this database: outrider.checkpoint has no row of that name", settings.Name)}
 	}
-	verdict, taken, err := row.Pending()
-	if err != nil {
+	if decision == nil {
+		return show(out, &row, nil)
+	}
+	decision.By, decision.At = whoami(), time.Now().UTC()
+	before, err := cdc.Resolve(ctx, conn, &cfg, &row, decision, replace)
+	var refused *cdc.Refused
+	switch {
+	case errors.As(err, &refused):
+		return &failure{code: exitSettings, err: err}
+	case errors.Is(err, checkpoint.ErrDecided):
+		return &failure{code: exitPostgres, err: fmt.Errorf("%w; look again: outrider resolve --name %s", err, settings.Name)}
+	case err != nil:
 		return &failure{code: exitPostgres, err: err}
 	}
-	if decision == nil {
-		return show(out, settings.Name, verdict, taken)
-	}
-	if err := decide(ctx, conn, settings.Name, verdict, decision); err != nil {
-		return err
-	}
-	return show(out, settings.Name, verdict, decision)
+	return show(out, &row, before)
 }
 
-// shower shows how it stands with a relay: its verdict, or nil, and the decision that it has not taken yet, or nil.
-type shower func(io.Writer, string, *checkpoint.Verdict, *checkpoint.Decision) error
+// shower shows how it stands with a relay, and what was decided before; nil: nothing that would have been replaced.
+type shower func(out io.Writer, row *checkpoint.Row, before *checkpoint.Decision) error
 
-func encodeVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
+func encodeVerdict(out io.Writer, row *checkpoint.Row, before *checkpoint.Decision) error {
+	verdict, decision, err := row.Pending()
+	if err != nil {
+		return err
+	}
+	events, err := row.Events()
+	if err != nil {
+		return err
+	}
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(struct {
-		Name     string               `json:"name"`
-		Verdict  *checkpoint.Verdict  `json:"verdict"`
-		Decision *checkpoint.Decision `json:"decision"`
-	}{name, v, d})
+		Name     string                `json:"name"`
+		Verdict  *checkpoint.Verdict   `json:"verdict"`
+		Decision *checkpoint.Decision  `json:"decision"`
+		Events   []checkpoint.Decision `json:"events,omitempty"` // decided about one by one, and not passed yet
+		Replaced *checkpoint.Decision  `json:"replaced,omitempty"`
+	}{row.Name, verdict, decision, events, before})
 }
 
-func showVerdict(out io.Writer, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
-	if v == nil {
-		_, err := fmt.Fprintf(out, "relay %s is not blocked\n", name)
+func showVerdict(out io.Writer, row *checkpoint.Row, before *checkpoint.Decision) error {
+	v, d, err := row.Pending()
+	if err != nil {
 		return err
 	}
-	options := make([]string, len(v.Options))
-	for i, o := range v.Options {
-		options[i] = "--" + string(o)
+	events, err := row.Events()
+	if err != nil {
+		return err
 	}
-	_, err := fmt.Fprintf(out, "relay    %s\nblocked  %s, since %s (instance %s)\nreason   %s\nto do    %s\noptions  %s\n",
-		name, v.Case, v.At.Format(time.RFC3339), v.Instance, v.Reason, v.Advice, strings.Join(options, ", "))
-	if err == nil && d != nil {
-		what := strings.TrimSpace(string(d.Action) + " " + d.LSN + d.Position) // no action has both
-		_, err = fmt.Fprintf(out, "decided  %s, by %s at %s; it stands here until the relay has stored what lies behind it\n", what, d.By, d.At.Format(time.RFC3339))
-	}
-	return err
-}
-
-// decide binds the decision to the verdict and writes it.
-func decide(ctx context.Context, conn *pgx.Conn, name string, v *checkpoint.Verdict, d *checkpoint.Decision) error {
+	var text strings.Builder
 	if v == nil {
-		return &failure{code: exitSettings, err: fmt.Errorf("relay %s is not blocked: there is nothing to decide", name)}
-	}
-	if !slices.Contains(v.Options, d.Action) {
-		return &failure{code: exitSettings, err: fmt.Errorf("--%s does not answer the verdict %q of relay %s, which offers %v", d.Action, v.Case, name, v.Options)}
-	}
-	d.Verdict, d.By, d.At = v.ID, whoami(), time.Now().UTC()
-	if err := checkpoint.Decide(ctx, conn, name, *d); err != nil {
-		if errors.Is(err, checkpoint.ErrNoVerdict) {
-			err = fmt.Errorf("%w: the relay was judged anew meanwhile; look again", err)
+		fmt.Fprintf(&text, "relay %s is not blocked\n", row.Name)
+	} else {
+		options := make([]string, len(v.Options))
+		for i, o := range v.Options {
+			options[i] = "--" + string(o)
 		}
-		return &failure{code: exitPostgres, err: err}
+		fmt.Fprintf(&text, "relay    %s\nblocked  %s, since %s (instance %s)\nreason   %s\n", row.Name, v.Case, v.At.Format(time.RFC3339), v.Instance, v.Reason)
+		if n := len(v.Positions); n > 1 || v.More > 0 {
+			fmt.Fprintf(&text, "events   %s\n", strings.Join(v.Positions, "\n         "))
+		}
+		if v.More > 0 {
+			fmt.Fprintf(&text, "         and %d more\n", v.More)
+		}
+		fmt.Fprintf(&text, "to do    %s\noptions  %s\n", v.Advice, strings.Join(options, ", "))
 	}
-	return nil
+	if before != nil {
+		fmt.Fprintf(&text, "instead  of %s, by %s at %s\n", before, before.By, before.At.Format(time.RFC3339))
+	}
+	for _, e := range events {
+		fmt.Fprintf(&text, "decided  %s, by %s at %s; it holds until that event has been passed, and --replace changes it\n", &e, e.By, e.At.Format(time.RFC3339))
+	}
+	if d != nil {
+		fmt.Fprintf(&text, "decided  %s, by %s at %s; it stands here until the relay has stored what lies behind it, and --replace changes it\n", d, d.By, d.At.Format(time.RFC3339))
+	}
+	_, err = io.WriteString(out, text.String())
+	return err
 }
 
 // whoami names the person at the keyboard as well as the system knows.

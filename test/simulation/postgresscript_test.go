@@ -339,7 +339,10 @@ func (c *pgClient) claims() string {
 			func() error { return store.AddProducerID(ctx, 7) },
 			func() error { return store.AddProducerID(ctx, 7) },
 			func() error { return store.Register(ctx, parts) },
-			func() error { return store.SetVerdict(ctx, json.RawMessage(`{"id": "1"}`)) },
+			func() error {
+				_, err := store.Settle(ctx, checkpoint.Standing{}, []checkpoint.Decision{{Position: "1:0/1:0"}})
+				return err
+			},
 			func() error {
 				return store.Identify(ctx, checkpoint.Identity{SystemID: "s2", Slot: scriptSlot, Delivery: "exactly-once"})
 			},
@@ -348,7 +351,7 @@ func (c *pgClient) claims() string {
 		}
 	}
 	row, known, err := checkpoint.Read(ctx, conn, "script")
-	note("%v %v, stored %v, producers %v, system %s, cluster %q, verdict %s", known, err, row.LSN == at+8, row.ProducerIDs, row.SystemID, row.KafkaClusterID, row.Verdict)
+	note("%v %v, stored %v, producers %v, system %s, cluster %q, verdict %v, decided %v", known, err, row.LSN == at+8, row.ProducerIDs, row.SystemID, row.KafkaClusterID, row.Verdict != nil, row.Decision != nil)
 	found, err := newer.Partitions(ctx)
 	note("%v %v", found, err)
 	return strings.Join(seen, "; ")

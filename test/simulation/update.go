@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -43,21 +44,12 @@ func updating(flat string) *statement {
 	}
 	var conditions []func(r row, args []any) bool
 	for _, c := range strings.Split(where, " and ") {
-		column, operand, ok := strings.Cut(c, " = ")
-		newer := false
-		if !ok { // as a relay would write it that minds no successor
-			column, operand, newer = strings.Cut(c, " >= ")
-		}
+		column, operand, holds := comparisonOf(c)
 		value := expressionOf(operand, st, columnTypes[column])
-		if !ok && !newer || value == nil {
+		if holds == nil || value == nil {
 			return nil
 		}
-		conditions = append(conditions, func(r row, args []any) bool {
-			if newer {
-				return r[column].(int64) >= value(r, args).(int64)
-			}
-			return r[column] == value(r, args)
-		})
+		conditions = append(conditions, func(r row, args []any) bool { return holds(r[column], value(r, args)) })
 	}
 	st.run = func(b *backend, args []any) ([][]any, string, error) {
 		changed := 0
@@ -80,6 +72,30 @@ func updating(flat string) *statement {
 		return nil, "UPDATE " + strconv.Itoa(changed), nil
 	}
 	return st
+}
+
+// comparisons are those of the relay, and one as it would write it that minds no successor.
+var comparisons = []struct {
+	sign  string
+	holds func(a, b any) bool
+}{
+	{" = ", func(a, b any) bool { return a == b }},
+	{" >= ", func(a, b any) bool { return a.(int64) >= b.(int64) }},
+	{" is not distinct from ", func(a, b any) bool { // of JSON, which comes back as it was written
+		x, _ := a.([]byte)
+		y, _ := b.([]byte)
+		return bytes.Equal(x, y)
+	}},
+}
+
+// comparisonOf takes a condition apart; holds is nil for one that the relay does not use.
+func comparisonOf(condition string) (column, operand string, holds func(a, b any) bool) {
+	for _, c := range comparisons {
+		if column, operand, ok := strings.Cut(condition, c.sign); ok {
+			return column, operand, c.holds
+		}
+	}
+	return "", "", nil
 }
 
 // splitList splits at commas outside of parentheses.
