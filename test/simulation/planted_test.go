@@ -38,7 +38,7 @@ var bugs = []struct {
 		{"sink/scan.go", "if p.marker >= 0 {\n\t\t\tcontinue", "if p.marker >= 0 || p.end {\n\t\t\tcontinue"},
 	}},
 	{"a marker of any epoch is taken for the barrier", []edit{
-		{"sink/scan.go", "c.ProducerID == s.k.producerID && c.ProducerEpoch == s.k.epoch", "c.ProducerID == s.k.producerID"},
+		{"sink/scan.go", "b.ProducerID == s.k.producerID && b.ProducerEpoch == s.k.epoch", "b.ProducerID == s.k.producerID"},
 	}},
 	{"a save without the generation", []edit{
 		{"checkpoint/store.go", "heartbeat_at = clock_timestamp(), updated_at = clock_timestamp()\n\twhere name = $1 and generation = $2", "heartbeat_at = clock_timestamp(), updated_at = clock_timestamp()\n\twhere name = $1 and generation >= $2"},
