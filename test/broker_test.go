@@ -1,7 +1,6 @@
 package test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -10,20 +9,6 @@ import (
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// fragileKafka is one broker for tests that stop it or stand between it and the relay. Each gives it back whole.
-func fragileKafka(t *testing.T) *harness.Kafka {
-	t.Helper()
-	k, err := startFragile()
-	if err != nil {
-		t.Fatalf("start Kafka: %v", err)
-	}
-	return k
-}
-
-var startFragile = harness.Share(func() (*harness.Kafka, error) {
-	return harness.StartKafka(context.Background(), harness.KafkaOptions{})
-})
-
 // impatient settings let a relay notice within a second what takes half a minute by default.
 const impatient = `
 kafka: { max_in_flight_bytes: 2MiB, batch_bytes: 256KiB }
@@ -31,7 +16,8 @@ timeouts: { broker: 1s }
 `
 
 func TestKafkaAwayOutlivesWALSenderTimeout(t *testing.T) {
-	kafka, s := fragileKafka(t), newStage(t, sharedPostgres(t))
+	t.Parallel()
+	kafka, s := harness.NewKafka(t, harness.KafkaOptions{}), newStage(t, sharedPostgres(t))
 	const timeout = 2 * time.Second // the relay reports every second
 	harness.Exec(t, s.conn, fmt.Sprintf(`alter database %s set wal_sender_timeout = '%dms'`, s.conn.Config().Database, timeout.Milliseconds()))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
@@ -127,7 +113,8 @@ func TestHalfOpenBrokerConnectionIsReplaced(t *testing.T) {
 }
 
 func TestBrokerKilledUnderLoadLosesNothing(t *testing.T) {
-	kafka, s := fragileKafka(t), newStage(t, sharedPostgres(t))
+	t.Parallel()
+	kafka, s := harness.NewKafka(t, harness.KafkaOptions{}), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
 	relay := s.startRelaying(t, kafka.Brokers(), impatient)
 	writer := harness.StartWriter(t, s.url, time.Millisecond, 200, s.aggregate("a"))

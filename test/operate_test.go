@@ -15,7 +15,8 @@ import (
 )
 
 func TestKafkaUnreachableAtStartIsWaitedFor(t *testing.T) {
-	kafka, s := fragileKafka(t), newStage(t, sharedPostgres(t))
+	t.Parallel()
+	kafka, s := harness.NewKafka(t, harness.KafkaOptions{}), newStage(t, sharedPostgres(t))
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
 	node := kafka.Nodes[0]
 	node.Kill()

@@ -29,7 +29,8 @@ func awaitRowsLeft(t *testing.T, s *stage, want int) {
 
 // With Kafka away nothing is delivered, so nothing may go, whatever its age; and what was delivered before may.
 func TestNothingUndeliveredIsEverPruned(t *testing.T) {
-	kafka := fragileKafka(t)
+	t.Parallel()
+	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	s := newStage(t, sharedPostgres(t))
 	topic := s.topic("a")
 	kafka.CreateTopic(t, topic, 3, 1, nil)

@@ -12,7 +12,8 @@ import (
 
 // A relay that renews its hold on Kafka four times a second: markers and batches of one producer lie side by side.
 func TestRenewalsLeaveTheFlowOfDataAlone(t *testing.T) {
-	kafka := fragileKafka(t)
+	t.Parallel()
+	kafka := harness.NewKafka(t, harness.KafkaOptions{})
 	s := newScene(t, sharedPostgres(t), kafka, exactly+"timeouts: { broker: 1s }\n")
 	hits := filepath.Join(t.TempDir(), "hits")
 	relay := harness.StartRelay(t, harness.RelayOptions{

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 // The servers that the tests of this binary share. A test that stops, kills or stalls a server starts one of its own.
 //
 // Tests mostly wait, so they run side by side (t.Parallel), as many as there are processors. Those run alone, before the
-// others, that take a server away from tests which have it in common, or whose claim is a measure: of memory, or of a moment.
+// others, that share the three brokers which they stop, or whose claim is a measure: of memory, or of a moment.
 
 func sharedPostgres(t testing.TB) *harness.Postgres {
 	t.Helper()
