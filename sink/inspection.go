@@ -114,6 +114,8 @@ func dialRepair(err error) string {
 		return "set kafka.sasl.mechanism to one that this listener offers"
 	case broker.KindCredentials:
 		return "correct kafka.sasl.username and its password"
+	case broker.KindToken:
+		return "see why that broker does not take it (expired, or for another audience): kafka.sasl.token_file is read at every dial; with kafka.sasl.mechanism aws-msk-iam, let the identity that AWS gives the relay connect (kafka-cluster:Connect)"
 	case broker.KindVersion:
 		return "the relay speaks to Kafka 2.4 and later: upgrade that broker"
 	}

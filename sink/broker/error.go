@@ -23,6 +23,8 @@ const (
 	KindMechanism
 	// KindCredentials: the broker refuses user name and password, or cannot prove that it knows them.
 	KindCredentials
+	// KindToken: the broker refuses the token of OAUTHBEARER.
+	KindToken
 	// KindVersion: the broker and we have no version of an API in common.
 	KindVersion
 	// KindTimeout: something took longer than Config.Timeout.
@@ -60,7 +62,7 @@ func KindOf(err error) Kind {
 // IsPermanent says whether trying again is no use before somebody has changed the settings, or the broker's.
 func IsPermanent(err error) bool {
 	switch KindOf(err) {
-	case KindSettings, KindTLS, KindMechanism, KindCredentials, KindVersion:
+	case KindSettings, KindTLS, KindMechanism, KindCredentials, KindToken, KindVersion:
 		return true
 	default:
 		return false

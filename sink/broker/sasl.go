@@ -79,14 +79,14 @@ func (c *Conn) authenticate(ctx context.Context, config func() (SASL, error)) er
 	case err != nil:
 		return &Error{c.addr, op, KindSettings, err}
 	}
-	shown := "user name or password"
+	shown, refused := "user name or password", KindCredentials
 	token, isToken := session.(*bearerExchange)
 	if isToken {
-		shown = "the token"
+		shown, refused = "the token", KindToken
 	}
 	for done := false; !done; {
 		began := time.Now() // before the broker's own clock starts
-		answer, err := c.respond(op, shown, response)
+		answer, err := c.respond(op, shown, refused, response)
 		if isToken && err != nil {
 			err = token.explain(err)
 		}
@@ -94,7 +94,7 @@ func (c *Conn) authenticate(ctx context.Context, config func() (SASL, error)) er
 			return err
 		}
 		if done, response, err = session.Next(ctx, answer.AuthBytes); err != nil {
-			return &Error{c.addr, op, KindCredentials, fmt.Errorf("the broker's part of the exchange is wrong: %w", err)}
+			return &Error{c.addr, op, refused, fmt.Errorf("the broker's part of the exchange is wrong: %w", err)}
 		}
 		if lifetime := time.Duration(answer.SessionLifetimeMs) * time.Millisecond; lifetime > 0 {
 			c.retireAt = began.Add(lifetime * retireAfter / 100)
@@ -126,8 +126,9 @@ func (c *Conn) propose(op, mechanism string) error {
 	}
 }
 
-// respond sends the client's next message and returns the broker's. shown is what the broker judges by them.
-func (c *Conn) respond(op, shown string, message []byte) (*saslauthenticate.Response, error) {
+// respond sends the client's next message and returns the broker's. shown is what the broker judges by them, and refused the
+// kind of its refusal.
+func (c *Conn) respond(op, shown string, refused Kind, message []byte) (*saslauthenticate.Response, error) {
 	version, ok := c.versions[protocol.SaslAuthenticate]
 	if !ok {
 		return nil, &Error{c.addr, op, KindVersion, errors.New("the broker does not offer SaslAuthenticate, which SASL needs (Kafka 1.0)")}
@@ -146,7 +147,7 @@ func (c *Conn) respond(op, shown string, message []byte) (*saslauthenticate.Resp
 	case 0:
 		return answer, nil
 	case authenticationFailed:
-		return nil, &Error{c.addr, op, KindCredentials, fmt.Errorf("the broker refuses %s: %s", shown, answer.ErrorMessage)}
+		return nil, &Error{c.addr, op, refused, fmt.Errorf("the broker refuses %s: %s", shown, answer.ErrorMessage)}
 	default:
 		// Not a verdict on the credentials, so it may pass.
 		return nil, &Error{c.addr, op, KindLost, fmt.Errorf("the broker ends the exchange with error code %d: %s", answer.ErrorCode, answer.ErrorMessage)}

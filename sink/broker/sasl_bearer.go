@@ -69,7 +69,7 @@ func (b *bearerExchange) explain(err error) error {
 		return err
 	}
 	if b.refusal != "" { // which counts, whatever became of the connection since
-		e.Kind, e.Err = KindCredentials, fmt.Errorf("the broker refuses the token: %s", b.refusal)
+		e.Kind, e.Err = KindToken, fmt.Errorf("the broker refuses the token: %s", b.refusal)
 	}
 	if text := e.Err.Error(); strings.Contains(text, b.token) {
 		e.Err = errors.New(strings.ReplaceAll(text, b.token, "[redacted]"))

@@ -53,14 +53,14 @@ func TestRefusedTokenIsExplainedAndNotTold(t *testing.T) {
 		kind               Kind
 		says               string
 	}{
-		"as Kafka does":                   {challenge: refusal, message: refusal, code: authenticationFailed, kind: KindCredentials, says: "the broker refuses the token: " + refusal},
-		"hanging up behind the refusal":   {challenge: refusal, hangsUp: true, kind: KindCredentials, says: "the broker refuses the token: " + refusal},
-		"at once":                         {message: "token expired", code: authenticationFailed, kind: KindCredentials, says: "the broker refuses the token: token expired"},
+		"as Kafka does":                   {challenge: refusal, message: refusal, code: authenticationFailed, kind: KindToken, says: "the broker refuses the token: " + refusal},
+		"hanging up behind the refusal":   {challenge: refusal, hangsUp: true, kind: KindToken, says: "the broker refuses the token: " + refusal},
+		"at once":                         {message: "token expired", code: authenticationFailed, kind: KindToken, says: "the broker refuses the token: token expired"},
 		"hanging up at once":              {hangsUp: true, kind: KindLost, says: "perhaps because of the token"},
-		"quoting it in the challenge":     {challenge: "no: " + bearerToken, code: authenticationFailed, kind: KindCredentials, says: "no: [redacted]"},
-		"quoting it in the error":         {message: "no: " + bearerToken, code: authenticationFailed, kind: KindCredentials, says: "no: [redacted]"},
+		"quoting it in the challenge":     {challenge: "no: " + bearerToken, code: authenticationFailed, kind: KindToken, says: "no: [redacted]"},
+		"quoting it in the error":         {message: "no: " + bearerToken, code: authenticationFailed, kind: KindToken, says: "no: [redacted]"},
 		"with an error of another nature": {message: "not now: " + bearerToken, code: -1, kind: KindLost, says: "not now: [redacted]"},
-		"and goes on":                     {challenge: refusal, kind: KindCredentials, says: "behind the broker's refusal"},
+		"and goes on":                     {challenge: refusal, kind: KindToken, says: "behind the broker's refusal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			acknowledged := make(chan string, 1)

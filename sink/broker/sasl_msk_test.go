@@ -134,7 +134,7 @@ func TestMSKIsShownWhatTheCredentialsOfAWSHaveSigned(t *testing.T) {
 
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-"+secretKey)
 	err := dialError(t, addr, Config{SASL: new(MSK).Mechanism})
-	wantError(t, err, KindCredentials, "the broker refuses the token: the signature is wrong")
+	wantError(t, err, KindToken, "the broker refuses the token: the signature is wrong")
 	if strings.Contains(err.Error(), secretKey) {
 		t.Errorf("the error shows the key: %v", err)
 	}
@@ -172,7 +172,7 @@ func TestMSKSignsAnewAtEveryDial(t *testing.T) {
 		return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret, SessionToken: sessionToken}, nil
 	})}}
 	addr, _ := msk(t)
-	wantError(t, dialError(t, addr, Config{SASL: m.Mechanism}), KindCredentials, "the signature is wrong")
+	wantError(t, dialError(t, addr, Config{SASL: m.Mechanism}), KindToken, "the signature is wrong")
 	secret = secretKey
 	dial(t, addr, Config{SASL: m.Mechanism})
 }
