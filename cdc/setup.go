@@ -185,7 +185,8 @@ func (s *Setup) grantSQL(cfg *Config) (string, error) {
 	return sql, err
 }
 
-// SQL is what Make runs where nothing exists, for somebody else to run.
+// SQL is what Make runs, for somebody else to run, as often as they like. It cannot ask whether the role exists, and the slot
+// takes a transaction of its own.
 func (s *Setup) SQL(cfg *Config) (string, error) {
 	parts := []string{migrations.CheckpointSQL()}
 	for _, o := range s.Outboxes {
@@ -200,12 +201,23 @@ func (s *Setup) SQL(cfg *Config) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		parts = append(parts, "alter role "+quoteName(s.Role)+" replication; -- on Amazon RDS: grant rds_replication to "+quoteName(s.Role)+";\n"+sql)
+		parts = append(parts, s.replicationSQL()+sql)
 	}
 	pg := &cfg.Postgres
-	slot := "select pg_create_logical_replication_slot(" + quoteLiteral(pg.Slot) + ", 'pgoutput'); -- in a transaction of its own"
+	// What a relay has run with is not made again: that would hide a gap.
+	ran := "exists (select from pg_replication_slots where slot_name = " + quoteLiteral(pg.Slot) + ") or exists (select from outrider.checkpoint where name = " + quoteLiteral(cfg.Name) + ")"
+	parts = append(parts, migrations.Unless("select exists (select from pg_publication where pubname = "+quoteLiteral(pg.Publication)+") or "+ran,
+		createPublicationSQL(pg)+";\ncomment on publication "+quoteName(pg.Publication)+" is "+quoteLiteral(madeByInit)+";"))
+	create := "select pg_create_logical_replication_slot(" + quoteLiteral(pg.Slot) + ", 'pgoutput'"
 	if pg.Failover {
-		slot += "; PostgreSQL 17 and later, for a slot that follows a promotion: (..., failover => true)"
+		parts = append(parts, migrations.Unless(fmt.Sprintf("select current_setting('server_version_num')::int < %d or %s", failoverVersion, ran), create+", failover => true);"))
 	}
-	return strings.Join(append(parts, createPublicationSQL(pg)+";\ncomment on publication "+quoteName(pg.Publication)+" is "+quoteLiteral(madeByInit)+";\n", slot+"\n"), "\n"), nil
+	return strings.Join(append(parts, migrations.Unless("select "+ran, create+");")), "\n"), nil
+}
+
+// replicationSQL lets the role replicate, where it may not yet.
+func (s *Setup) replicationSQL() string {
+	role, amazon := quoteLiteral(s.Role), "exists (select from pg_roles where rolname = 'rds_replication')"
+	return migrations.Unless("select "+amazon+" or exists (select from pg_roles where rolname = "+role+" and (rolsuper or rolreplication))", "alter role "+quoteName(s.Role)+" replication;") +
+		migrations.Unless("select not "+amazon, "grant rds_replication to "+quoteName(s.Role)+";")
 }

@@ -77,47 +77,79 @@ func (s *Setup) dropShared(ctx context.Context, conn *pgx.Conn, cfg *Config, obj
 			return append(objects, Object{"publication, outbox tables and schema outrider, which other relays use: " + others, objectLeft}), nil
 		}
 	}
-	publication := "publication " + cfg.Postgres.Publication
-	var made bool
-	if err := conn.QueryRow(ctx, `select coalesce(bool_or(obj_description(oid, 'pg_publication') = $2), false) from pg_publication where pubname = $1`, cfg.Postgres.Publication, madeByInit).Scan(&made); err != nil {
-		return objects, fmt.Errorf("look at %s: %w", publication, err)
+	if objects, err = dropPublication(ctx, conn, cfg.Postgres.Publication, objects); err != nil {
+		return objects, err
 	}
-	state := objectLeft
-	if made {
-		if _, err := conn.Exec(ctx, "drop publication "+quoteName(cfg.Postgres.Publication)); err != nil {
-			return objects, fmt.Errorf("drop %s: %w", publication, err)
-		}
-		state = objectDropped
-	}
-	objects = append(objects, Object{publication, state})
 	for i, o := range s.Outboxes {
+		name := cfg.Postgres.Tables[i]
 		if err := o.Drop(ctx, conn); err != nil {
 			return objects, err
 		}
-		name := cfg.Postgres.Tables[i]
 		after, err := readTables(ctx, conn, []string{name})
 		if err != nil {
 			return objects, err
 		}
-		state := objectDropped
-		if len(after) > 0 {
-			state = objectLeft
+		if _, there := tables[name]; there {
+			objects = append(objects, Object{"outbox table " + name, map[bool]string{true: objectDropped, false: objectLeft}[len(after) == 0]})
 		}
-		objects = append(objects, Object{"outbox table " + name, state})
 	}
 	if err := migrations.DropCheckpoint(ctx, conn); err != nil {
 		return objects, err
 	}
+	return addLeft(ctx, conn, objects)
+}
+
+// dropPublication drops the publication if Make has made it.
+func dropPublication(ctx context.Context, conn *pgx.Conn, name string, objects []Object) ([]Object, error) {
+	var made bool
+	err := conn.QueryRow(ctx, `select coalesce(obj_description(oid, 'pg_publication') = $2, false) from pg_publication where pubname = $1`, name, madeByInit).Scan(&made)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return objects, nil
+	case err != nil:
+		return objects, fmt.Errorf("look at publication %s: %w", name, err)
+	case !made:
+		return append(objects, Object{"publication " + name, objectLeft}), nil
+	}
+	if _, err := conn.Exec(ctx, "drop publication "+quoteName(name)); err != nil {
+		return objects, fmt.Errorf("drop publication %s: %w", name, err)
+	}
+	return append(objects, Object{"publication " + name, objectDropped}), nil
+}
+
+// addLeft names what init has made and these settings did not say: rows that nobody named are not dropped.
+func addLeft(ctx context.Context, conn *pgx.Conn, objects []Object) ([]Object, error) {
+	var schema bool
+	var publications []string
+	err := conn.QueryRow(ctx, `select exists (select from pg_namespace where nspname = 'outrider'),
+		array(select pubname::text from pg_publication where obj_description(oid, 'pg_publication') = $1 order by 1)`, madeByInit).Scan(&schema, &publications)
+	if err != nil {
+		return objects, fmt.Errorf("look for what is left: %w", err)
+	}
+	tables, err := migrations.Made(ctx, conn)
+	if err != nil {
+		return objects, err
+	}
+	for _, name := range publications {
+		objects = append(objects, Object{"publication " + name + ", which init has made: --publication " + name + " drops it", objectLeft})
+	}
+	for _, name := range tables {
+		objects = append(objects, Object{"outbox table " + name + ", which init has made: --table " + name + " drops it, with its rows", objectLeft})
+	}
+	if schema {
+		return append(objects, Object{"schema outrider, in which something else is", objectLeft}), nil
+	}
 	return append(objects, Object{"schema outrider", objectDropped}), nil
 }
 
-// DropSQL is what Drop runs where all exists and no other relay does.
+// DropSQL is what Drop runs where no other relay is.
 func (s *Setup) DropSQL(cfg *Config) (string, error) {
 	pg := &cfg.Postgres
 	parts := []string{
 		"-- Where the database has other relays, run only the next line, and: delete from outrider.checkpoint where name = " + quoteLiteral(cfg.Name) + ";",
 		"select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = " + quoteLiteral(pg.Slot) + ";",
-		"drop publication if exists " + quoteName(pg.Publication) + ";",
+		migrations.Unless("select not exists (select from pg_publication where pubname = "+quoteLiteral(pg.Publication)+" and obj_description(oid, 'pg_publication') = "+quoteLiteral(madeByInit)+")",
+			"drop publication "+quoteName(pg.Publication)+";"),
 	}
 	for _, o := range s.Outboxes {
 		sql, err := o.DropSQL()

@@ -39,8 +39,8 @@ func checkpointObjects() []object {
 	}
 }
 
-// CheckpointSQL is what EnsureCheckpoint runs where nothing exists.
-func CheckpointSQL() string { return join(checkpointObjects()) }
+// CheckpointSQL is what EnsureCheckpoint runs.
+func CheckpointSQL() string { return script(checkpointObjects(), false) }
 
 // EnsureCheckpoint creates what is missing of schema outrider and its tables checkpoint and partition. Any number of
 // relays may call it at once; where all is there, a role that may only read the catalogs can.
@@ -66,8 +66,8 @@ func checkpointDrops() []object {
 	}
 }
 
-// DropCheckpointSQL is what DropCheckpoint runs where all exists.
-func DropCheckpointSQL() string { return join(checkpointDrops()) }
+// DropCheckpointSQL is what DropCheckpoint runs.
+func DropCheckpointSQL() string { return script(checkpointDrops(), true) }
 
 // DropCheckpoint drops the checkpoints of all relays of the database, and schema outrider unless something else is in it.
 // No relay may run: its next save fails, and its next start is a first one.

@@ -143,6 +143,33 @@ func TestPrintedSQLCanBeRunTwice(t *testing.T) {
 	}
 }
 
+// A table of the application's own must not look as if it were made here: it would be dropped one day.
+func TestPrintedSQLTouchesNothingThatIsThere(t *testing.T) {
+	conn := harness.Connect(t, newURL(t))
+	harness.Exec(t, conn, "set client_min_messages = warning; create table public.outbox (mine int)")
+	create(t, conn, migrations.Outbox{Table: "public.first"})
+	for _, table := range []string{"public.outbox", "public.second"} {
+		o := migrations.Outbox{Table: table}
+		sql, err := o.SQL(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		harness.Exec(t, conn, sql)
+	}
+	query[string](t, conn, `select outrider.publish('order', '7', 'placed', '{}')::text`)
+	if n := query[int](t, conn, `select count(*) from public.first`); n != 1 {
+		t.Errorf("%d rows, want the one that publish made, which goes on inserting there", n)
+	}
+	sql, err := migrations.Outbox{Table: "public.outbox"}.DropSQL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.Exec(t, conn, sql)
+	if n := query[int](t, conn, `select count(*) from pg_attribute where attrelid = 'public.outbox'::regclass and attname = 'mine'`); n != 1 {
+		t.Error("the application's own table is gone")
+	}
+}
+
 func TestPublishNeedsTheRightToInsertAlone(t *testing.T) {
 	conn := harness.Connect(t, newURL(t))
 	if err := (migrations.Outbox{}).Create(t.Context(), conn); err != nil {

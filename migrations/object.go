@@ -2,6 +2,7 @@ package migrations
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -30,12 +31,38 @@ func function(schema, name, sql string) object {
 		where n.nspname = $1 and p.proname = $2)`, []any{schema, name}, sql}
 }
 
-func join(objects []object) string {
+// script is what create or drop run, for somebody else to run: with the same looks, so that it leaves what is there as it is, and
+// what was not made by it.
+func script(objects []object, exists bool) string {
 	parts := make([]string, len(objects))
 	for i, o := range objects {
-		parts[i] = o.sql
+		var args []string
+		for n, arg := range o.args {
+			args = append(args, fmt.Sprint("$", n+1), "'"+strings.ReplaceAll(fmt.Sprint(arg), "'", "''")+"'")
+		}
+		look := strings.NewReplacer(args...).Replace(o.exists)
+		if exists {
+			look = "not (" + look + ")"
+		}
+		parts[i] = Unless(look, o.sql)
 	}
 	return strings.Join(parts, "\n")
+}
+
+// Unless is SQL that runs sql, a command or several, where the query look for one boolean does not say true. Postgres reads
+// sql only then: it may speak of what there is not.
+func Unless(look, sql string) string {
+	run := "execute " + dollarQuote("\n"+strings.TrimSpace(sql)+"\n")
+	return "do " + dollarQuote("\nbegin\nif ("+look+") is not true then "+run+"; end if;\nend\n") + ";\n"
+}
+
+// dollarQuote makes a literal of text that people can read.
+func dollarQuote(text string) string {
+	tag := "$sql$"
+	for strings.Contains(text, tag) {
+		tag = strings.TrimSuffix(tag, "$") + "_$"
+	}
+	return tag + text + tag
 }
 
 // lock is the advisory lock under which objects are made and dropped, an arbitrary number of our own: "create if not

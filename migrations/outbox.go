@@ -36,10 +36,10 @@ type Outbox struct {
 	Monthly bool
 }
 
-// SQL is what Create runs where nothing exists. uuidv7 says that the server has that function (PostgreSQL 18 and later).
+// SQL is what Create runs. uuidv7 says that the server has that function (PostgreSQL 18 and later).
 func (o Outbox) SQL(uuidv7 bool) (string, error) {
 	objects, err := o.objects(uuidv7)
-	return join(objects), err
+	return script(objects, false), err
 }
 
 // Create makes the table and what goes with it. What there is already of that name stays as it is: outrider.publish
@@ -158,10 +158,27 @@ func adapt(sql, schema, name string, uuidv7 bool) string {
 	return sql
 }
 
-// DropSQL is what Drop runs where all exists.
+// DropSQL is what Drop runs.
 func (o Outbox) DropSQL() (string, error) {
 	objects, err := o.drops()
-	return join(objects), err
+	return script(objects, true), err
+}
+
+// madeByUs is true of a table that Create has made: its comment tells. A partition has another one.
+const madeByUs = `obj_description(c.oid, 'pg_class') like 'Events to publish.%'`
+
+// Made names the outbox tables of the database that Create has made, as "schema.table".
+func Made(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, `select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where c.relkind in ('r', 'p') and `+madeByUs+` order by 1`)
+	if err != nil {
+		return nil, fmt.Errorf("look for outbox tables: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for outbox tables: %w", err)
+	}
+	return names, nil
 }
 
 // Drop drops the table, with all rows in it, and the function that inserts into it. A table that was not made by Create
@@ -183,19 +200,17 @@ func (o Outbox) drops() ([]object, error) {
 		return nil, err
 	}
 	var objects []object
-	if o.Flavor == Outrider || o.Flavor == "" {
-		payload := map[bool]string{false: "jsonb", true: "bytea"}[o.Binary]
+	for _, f := range []struct{ publish, payload string }{{"publish", "jsonb"}, {"publish_bytes", "bytea"}} { // whatever form o says
 		objects = append(objects, object{
 			`select exists (select from pg_depend d join pg_proc p on p.oid = d.objid and d.classid = 'pg_proc'::regclass
 				join pg_namespace pn on pn.oid = p.pronamespace join pg_class c on c.oid = d.refobjid join pg_namespace n on n.oid = c.relnamespace
 				where pn.nspname = 'outrider' and p.proname = $1 and n.nspname = $2 and c.relname = $3)`,
-			[]any{o.publish(), schemaName, name},
-			"drop function if exists outrider." + o.publish() + "(text, text, text, " + payload + ", jsonb);",
+			[]any{f.publish, schemaName, name},
+			"drop function if exists outrider." + f.publish + "(text, text, text, " + f.payload + ", jsonb);",
 		})
 	}
 	return append(objects, object{
-		`select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-			where n.nspname = $1 and c.relname = $2 and obj_description(c.oid, 'pg_class') like 'Events to publish.%')`,
+		`select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2 and ` + madeByUs + `)`,
 		[]any{schemaName, name},
 		"drop table if exists " + pgx.Identifier{schemaName, name}.Sanitize() + ";",
 	}), nil

@@ -118,16 +118,22 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestGettingStartedWorksAsItIsWritten(t *testing.T) {
-	t.Parallel()
-	for _, tool := range []string{"psql", "kcat", "curl"} {
+// needTools wants programs that an operator has.
+func needTools(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("TOOLTEST") == "skip" {
 				t.Skipf("needs %s, and TOOLTEST=skip asks to do without", tool)
 			}
-			t.Fatalf("the document uses %s: make deps installs it", tool)
+			t.Fatalf("the documents use %s: make deps installs it", tool)
 		}
 	}
+}
+
+func TestGettingStartedWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	needTools(t, "psql", "kcat", "curl")
 	bin, err := harness.Build()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -109,35 +110,73 @@ func TestDropLeavesWhatARelayThatHasNotRunYetNeeds(t *testing.T) {
 	}
 }
 
+// psql runs SQL as an administrator would who got it from somebody else.
+func psql(t *testing.T, url, sql string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "psql", url, "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", "-")
+	cmd.Stdin = strings.NewReader(sql)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("psql: %v\n%s\nof\n%s", err, out, sql)
+	}
+}
+
 func TestInitPrintsWhatItWouldRun(t *testing.T) {
 	t.Parallel()
+	needTools(t, "psql")
 	for _, flavor := range []string{"outrider", "tutorial", "debezium", "quarkus"} {
 		t.Run(flavor, func(t *testing.T) {
 			s := emptyStage(t, sharedPostgres(t))
-			sql, log, code := harness.Command(t, nil, "init", "--name", s.name, "--flavor", flavor, "--print-sql")
-			if code != 0 {
-				t.Fatalf("exit code %d\n%s", code, log)
+			other := &stage{url: s.url, name: uniqueName(t), conn: s.conn}
+			t.Cleanup(func() { other.dropSlot(t) })
+			printed := func(s *stage, args ...string) string {
+				t.Helper()
+				sql, log, code := harness.Command(t, nil, append([]string{"init", "--name", s.name, "--flavor", flavor, "--role", "postgres", "--print-sql"}, args...)...)
+				if code != 0 {
+					t.Fatalf("exit code %d\n%s", code, log)
+				}
+				return sql
 			}
-			tables, slot, found := strings.Cut(sql, "select pg_create_logical_replication_slot")
-			if !found {
-				t.Fatalf("no slot in\n%s", sql)
-			}
-			for _, part := range []string{tables, "select pg_create_logical_replication_slot" + slot} {
-				if _, err := s.conn.PgConn().Exec(t.Context(), part).ReadAll(); err != nil {
-					t.Fatalf("%v in\n%s", err, part)
+			for _, relay := range []*stage{s, s, other} { // it is there the second time; and the second relay shares most of it
+				psql(t, s.url, printed(relay))
+				if out, _ := relay.outrider(t, 0, "init", "--flavor", flavor); strings.Contains(out, "made") {
+					t.Errorf("init still had to make something:\n%s", out)
 				}
 			}
-			if out, _ := s.outrider(t, 0, "init", "--flavor", flavor); strings.Contains(out, "made") {
-				t.Errorf("init still had to make something:\n%s", out)
+			var failover int
+			queryRow(t, s.conn, `select count(*) from pg_replication_slots s where slot_name = any($1) and to_jsonb(s) ->> 'failover' = 'true'`, []any{[]string{s.slot(), other.slot()}}, &failover)
+			if want := map[bool]int{true: 2}[sharedPostgres(t).Major >= slotSyncMajor]; failover != want {
+				t.Errorf("%d slots follow a promotion, not %d", failover, want)
 			}
-			sql, _, _ = harness.Command(t, nil, "init", "--name", s.name, "--flavor", flavor, "--print-sql", "--drop")
-			if _, err := s.conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
-				t.Fatalf("%v in\n%s", err, sql)
+			other.dropSlot(t)
+			for range 2 {
+				psql(t, s.url, printed(s, "--drop"))
 			}
 			if n := s.ours(t); n != 0 {
 				t.Errorf("%d of our objects are left", n)
 			}
 		})
+	}
+}
+
+// What other settings made has rows that nobody named.
+func TestDropNamesWhatOtherSettingsHaveMade(t *testing.T) {
+	t.Parallel()
+	s := emptyStage(t, sharedPostgres(t))
+	s.outrider(t, 0, "init", "--flavor", "quarkus", "--publication", "events")
+	out, _ := s.outrider(t, 0, "init", "--drop", "--yes")
+	for _, says := range []string{"left     publication events, which init has made: --publication events drops it", "left     outbox table public.outboxevent, which init has made: --table public.outboxevent drops it"} {
+		if !strings.Contains(out, says) {
+			t.Errorf("no %q in\n%s", says, out)
+		}
+	}
+	s.outrider(t, 0, "init", "--drop", "--yes", "--publication", "events", "--table", "public.outboxevent")
+	if n := s.ours(t); n != 0 {
+		t.Errorf("%d of our objects are left", n)
+	}
+	s.outrider(t, 0, "init", "--binary")
+	harness.Exec(t, s.conn, `create table outrider.notes (text text)`)
+	if out, _ := s.outrider(t, 0, "init", "--drop", "--yes"); !strings.Contains(out, "left     schema outrider, in which something else is") || strings.Contains(out, "left     outbox") {
+		t.Error(out)
 	}
 }
 
