@@ -321,6 +321,9 @@ func (s *session) begin(row checkpoint.Row) {
 	s.stored.Store(uint64(row.LSN))
 	s.confirmed.Store(uint64(min(row.LSN, s.facts.slot.Confirmed))) // where a person moved the start, that is not stored yet
 	s.decoder = decoder.Decoder{TimelineOf: s.timelines.owner, Prefixes: s.cfg.Postgres.Prefixes, Describe: s.describe}
+	if planted("positions carry the session's timeline") {
+		s.decoder.TimelineOf = func(lsn) uint32 { return s.timelines.current }
+	}
 }
 
 // deliver streams until ctx ends or something fails, and drains.

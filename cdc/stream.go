@@ -172,6 +172,9 @@ func (s *session) wal(m walData) error {
 		if err := s.sink.Passed(s.decoder.Event.Position, s.next); err != nil {
 			return asSink(err)
 		}
+		if planted("a transaction's commit LSN is taken for its end") {
+			s.decoder.End = s.decoder.Event.Position.LSN
+		}
 		s.mark(s.decoder.End)
 	}
 	return nil

@@ -22,7 +22,7 @@ var (
 
 // standIn makes the batch that takes the place of the dead letters of a queue. It has no records.
 func standIn(row heldRow) *batch {
-	return &batch{first: row.number, oldest: row.commit, standIn: true}
+	return &batch{first: row.number, oldest: row.commit, standIn: true, acked: planted("a dead letter leaves its queue before its ack")}
 }
 
 // bury sends rec as a dead letter: in the place of row, which is counted already, without waiting for room. Kafka.mu is held.

@@ -10,6 +10,8 @@ import (
 
 func failpoint(name string) { points.Hit(name) }
 
+func planted(name string) bool { return points.Planted(name) }
+
 // What happens every few seconds or hours happens several times in a test's session, and what is said after half a minute
 // is said while a test looks.
 func init() {

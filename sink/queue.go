@@ -138,6 +138,11 @@ func (q *queue) close() {
 func (q *queue) next(now time.Time, flush bool) *batch {
 	if q.rewind && q.inFlight == 0 {
 		q.rewind = false
+		if len(q.batches) > 1 && planted("a queue goes on after a failure") {
+			seq := q.batches[0].seq
+			q.batches = append(q.batches[1:], q.batches[0])
+			q.renumber(seq)
+		}
 	}
 	if !q.ready || q.rewind || q.refused != nil || q.inFlight >= maxInFlight || !q.proven && q.inFlight > 0 || now.Before(q.retryAt) {
 		return nil

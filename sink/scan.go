@@ -124,6 +124,9 @@ func (s *scan) unmarked(parts []*scanned) []*scanned {
 		if p.marker >= 0 {
 			continue
 		}
+		if p.whole && (planted("no fence") || planted("the answer to EndTxn is taken for the barrier")) {
+			continue
+		}
 		left = append(left, p)
 		if time.Since(p.since) > s.patience {
 			s.k.setTrouble("fence", fmt.Sprintf("partition %s/%d has no marker of ours after %s (without a leader, it gets none); the start waits for it", p.Topic, p.Partition, s.patience))

@@ -52,29 +52,44 @@ func failpoints(t *testing.T) []string {
 	t.Helper()
 	var names []string
 	places := make(map[string]token.Position)
+	for _, c := range callsOf(t, "failpoint") {
+		if other, used := places[c.name]; used {
+			t.Fatalf("%s: failpoint %q is at %s too", c.at, c.name, other)
+		}
+		places[c.name] = c.at
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// namedCall is a place in the source at which a function is called with a name.
+type namedCall struct {
+	name string
+	at   token.Position
+}
+
+// callsOf finds them, in the order of the source.
+func callsOf(t *testing.T, function string) (calls []namedCall) {
+	t.Helper()
 	files := token.NewFileSet()
 	visit := func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return true
 		}
-		if f, ok := call.Fun.(*ast.Ident); !ok || f.Name != "failpoint" {
+		if f, ok := call.Fun.(*ast.Ident); !ok || f.Name != function {
 			return true
 		}
 		at := files.Position(call.Pos())
 		literal, ok := call.Args[0].(*ast.BasicLit)
 		if !ok {
-			t.Fatalf("%s: the name of a failpoint must be a literal", at)
+			t.Fatalf("%s: what %s is called with must be a literal", at, function)
 		}
 		name, err := strconv.Unquote(literal.Value)
 		if err != nil {
 			t.Fatalf("%s: %v", at, err)
 		}
-		if other, used := places[name]; used {
-			t.Fatalf("%s: failpoint %q is at %s too", at, name, other)
-		}
-		places[name] = at
-		names = append(names, name)
+		calls = append(calls, namedCall{name, at})
 		return true
 	}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -91,10 +106,10 @@ func failpoints(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(names) == 0 {
-		t.Fatal("the source has no failpoints")
+	if len(calls) == 0 {
+		t.Fatalf("the source has no call of %s", function)
 	}
-	return names
+	return calls
 }
 
 // failpointHold is how long half of the kills hold what has come to the failpoint, while the rest of the relay goes on.

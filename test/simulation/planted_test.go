@@ -19,7 +19,7 @@ var bugs = []struct {
 	edits []edit
 }{
 	{"what was received is confirmed", []edit{
-		{"cdc/report.go", "confirmed := lsn(s.confirmed.Load())\n\tif err", "confirmed := s.tracker.Received()\n\tif err"},
+		{"cdc/report.go", "confirmed := lsn(s.confirmed.Load())\n\tif planted", "confirmed := s.tracker.Received()\n\tif planted"},
 	}},
 	{"what is safe is confirmed before it is stored", []edit{
 		{"cdc/save.go", `failpoint("save begins")`, `failpoint("save begins"); s.confirmed.Store(uint64(safe))`},
