@@ -136,7 +136,7 @@ func saslConfig(s *config.SASL) func() (broker.SASL, error) {
 			if err != nil {
 				return nil, err
 			}
-			return broker.Bearer(token), nil
+			return broker.Bearer(token, s.Extensions), nil
 		}
 	default:
 		return func() (broker.SASL, error) {

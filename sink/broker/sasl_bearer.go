@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/kafka-go/sasl"
 )
 
-// Bearer is the mechanism OAUTHBEARER (KIP-255) with this token.
-func Bearer(token string) SASL {
-	return bearer{func(context.Context, string) (string, error) { return token, nil }}
+// Bearer is the mechanism OAUTHBEARER (KIP-255) with this token, and with extensions (KIP-342) where a broker asks for them.
+func Bearer(token string, extensions map[string]string) SASL {
+	return bearer{func(context.Context, string) (string, error) { return token, nil }, extensions}
 }
 
 // bearer shows a token, which may depend on the host that is dialled.
 type bearer struct {
-	token func(ctx context.Context, host string) (string, error)
+	token      func(ctx context.Context, host string) (string, error)
+	extensions map[string]string
 }
 
 func (bearer) Name() string { return "OAUTHBEARER" }
@@ -26,7 +29,22 @@ func (bearer) Name() string { return "OAUTHBEARER" }
 // sent in, and begin another.
 var tokenRule = regexp.MustCompile(`^[A-Za-z0-9\-._~+/]+=*$`)
 
-// Start makes the client's only message (RFC 7628, section 3.1): no name to act for, and one field.
+// What the name and the value of an extension may consist of (RFC 7628, section 3.1).
+var extensionName, extensionValue = regexp.MustCompile(`^[A-Za-z]+$`), regexp.MustCompile(`^[\t\n\r -~]+$`)
+
+// CheckExtension says what is wrong with an extension of OAUTHBEARER, without showing its value. The name of the token's own
+// field is none.
+func CheckExtension(name, value string) error {
+	switch {
+	case name == "auth" || !extensionName.MatchString(name):
+		return fmt.Errorf("%q is no name of an extension (KIP-342): letters alone, and not auth", name)
+	case !extensionValue.MatchString(value):
+		return fmt.Errorf("the value of %s is none of an extension (KIP-342): printable ASCII alone, and not empty", name)
+	}
+	return nil
+}
+
+// Start makes the client's only message (RFC 7628, section 3.1): no name to act for, and a field for the token and each extension.
 func (b bearer) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
 	var host string
 	if dialled := sasl.MetadataFromContext(ctx); dialled != nil {
@@ -39,7 +57,14 @@ func (b bearer) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
 	if !tokenRule.MatchString(token) {
 		return nil, nil, errors.New("the token is no bearer token (RFC 6750): letters, digits and -._~+/ alone, as in a JWT")
 	}
-	return &bearerExchange{token: token}, []byte("n,,\x01auth=Bearer " + token + "\x01\x01"), nil
+	message := "n,,\x01auth=Bearer " + token + "\x01"
+	for _, name := range slices.Sorted(maps.Keys(b.extensions)) {
+		if err := CheckExtension(name, b.extensions[name]); err != nil {
+			return nil, nil, err
+		}
+		message += name + "=" + b.extensions[name] + "\x01"
+	}
+	return &bearerExchange{token: token}, []byte(message + "\x01"), nil
 }
 
 // bearerExchange is one exchange.

@@ -21,7 +21,7 @@ func (p played) shown() (r request, message string, ok bool) {
 const bearerToken = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyZWxheSJ9."
 
 func asBearer(token string) Config {
-	return Config{SASL: func() (sasl.Mechanism, error) { return Bearer(token), nil }}
+	return Config{SASL: func() (sasl.Mechanism, error) { return Bearer(token, nil), nil }}
 }
 
 func TestTokenIsShownAsRFC7628Says(t *testing.T) {
@@ -34,8 +34,10 @@ func TestTokenIsShownAsRFC7628Says(t *testing.T) {
 		p.answer(r, &saslauthenticate.Response{SessionLifetimeMs: 60_000})
 		p.gone()
 	})
-	c := dial(t, addr, asBearer(bearerToken))
-	if got, want := await(t, "the client's message", messages), "n,,\x01auth=Bearer "+bearerToken+"\x01\x01"; got != want {
+	c := dial(t, addr, Config{SASL: func() (sasl.Mechanism, error) {
+		return Bearer(bearerToken, map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"}), nil
+	}})
+	if got, want := await(t, "the client's message", messages), "n,,\x01auth=Bearer "+bearerToken+"\x01identityPoolId=pool-2\x01logicalCluster=lkc-1\x01\x01"; got != want {
 		t.Errorf("the broker was told %q, not %q", got, want)
 	}
 	if c.RetireAt().IsZero() {
@@ -108,5 +110,21 @@ func TestTextThatIsNoTokenIsNotSent(t *testing.T) {
 		if token != "" && strings.Contains(err.Error(), token) {
 			t.Errorf("the error shows it: %v", err)
 		}
+	}
+}
+
+func TestExtensionThatWouldBeAnotherFieldIsNotSent(t *testing.T) {
+	addr := listen(t, nil, func(p played) {
+		p.greet()
+		p.acceptMechanism()
+		if _, message, ok := p.shown(); ok {
+			t.Errorf("the broker was told %q", message)
+		}
+	})
+	for name, value := range map[string]string{"auth": "Bearer other", "two words": "a", "": "a", "a": "b\x01c=d", "b": ""} {
+		err := dialError(t, addr, Config{SASL: func() (sasl.Mechanism, error) {
+			return Bearer(bearerToken, map[string]string{name: value}), nil
+		}})
+		wantError(t, err, KindSettings, "of an extension")
 	}
 }

@@ -24,7 +24,7 @@ type MSK struct {
 }
 
 // Mechanism is meant for Config.SASL.
-func (m *MSK) Mechanism() (SASL, error) { return bearer{m.token}, nil }
+func (m *MSK) Mechanism() (SASL, error) { return bearer{token: m.token}, nil }
 
 // mskHost is a broker's name in Amazon's own domain.
 var mskHost = regexp.MustCompile(`\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?$`)

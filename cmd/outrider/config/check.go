@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outrider-relay/outrider/sink/broker"
 )
 
 var (
@@ -168,7 +170,7 @@ func (l *loader) checkTLS() {
 }
 
 // saslSettings are those that some mechanisms need.
-var saslSettings = []string{"username", "password", "password_file", "token_file"}
+var saslSettings = []string{"username", "password", "password_file", "token_file", "extensions"}
 
 func (l *loader) checkSASL() {
 	s := &l.settings.Kafka.SASL
@@ -177,12 +179,17 @@ func (l *loader) checkSASL() {
 		l.refuseSASL("without kafka.sasl.mechanism", saslSettings...)
 	case "plain", "scram-sha-256", "scram-sha-512":
 		l.checkPassword()
-		l.refuseSASL("with kafka.sasl.mechanism "+s.Mechanism, "token_file")
+		l.refuseSASL("with kafka.sasl.mechanism "+s.Mechanism, "token_file", "extensions")
 	case "oauthbearer":
 		if s.TokenFile == "" {
 			l.wrong("kafka.sasl.token_file", "required by kafka.sasl.mechanism oauthbearer")
 		}
 		l.checkFile("kafka.sasl.token_file", s.TokenFile)
+		for _, name := range slices.Sorted(maps.Keys(s.Extensions)) {
+			if err := broker.CheckExtension(name, s.Extensions[name]); err != nil {
+				l.wrong("kafka.sasl.extensions", "%v", err)
+			}
+		}
 		l.refuseSASL("with kafka.sasl.mechanism oauthbearer", "username", "password", "password_file")
 	case "aws-msk-iam":
 		l.refuseSASL("with kafka.sasl.mechanism aws-msk-iam, whose credentials are found as AWS documents it", saslSettings...)
@@ -311,7 +318,7 @@ func (l *loader) checkFile(path, file string) {
 	}
 }
 
-// isSet is true for a setting with another value than "" or false.
+// isSet is true for a setting with another value than "", false or an empty map.
 func (l *loader) isSet(path string) bool {
 	switch field := l.keys[path].field.(type) {
 	case *string:
@@ -320,6 +327,8 @@ func (l *loader) isSet(path string) bool {
 		return *field != ""
 	case *bool:
 		return *field
+	case *map[string]string:
+		return len(*field) > 0
 	}
-	panic(fmt.Sprintf("setting %s is neither text nor boolean", path))
+	panic(fmt.Sprintf("setting %s is neither text, boolean nor a map", path))
 }

@@ -41,6 +41,7 @@ func (s *Settings) keys() []key {
 		{"kafka.sasl.password", &k.SASL.Password, nil},
 		{"kafka.sasl.password_file", &k.SASL.PasswordFile, nil},
 		{"kafka.sasl.token_file", &k.SASL.TokenFile, nil},
+		{"kafka.sasl.extensions", &k.SASL.Extensions, nil},
 		{"kafka.delivery", &k.Delivery, is("exactly-once", "at-least-once")},
 		{"kafka.compression", &k.Compression, is("none", "lz4", "zstd", "snappy", "gzip")},
 		{"kafka.linger", &k.Linger, nil},

@@ -78,12 +78,19 @@ func TestProblemsNamePlaceKeyAndWayOut(t *testing.T) {
 			"kafka.sasl.password_file: required by kafka.sasl.mechanism plain (or kafka.sasl.password)",
 		)},
 		{"two passwords", "kafka: {sasl: {mechanism: plain, username: u, password: p, password_file: outrider.yaml}}\n", nil, nil, "outrider.yaml:1: kafka.sasl.password_file: set this or kafka.sasl.password, not both"},
-		{"a token without its mechanism", "kafka: {sasl: {mechanism: plain, username: u, password: p, token_file: outrider.yaml}}\n", nil, nil, "outrider.yaml:1: kafka.sasl.token_file: has no effect with kafka.sasl.mechanism plain"},
+		{"a token without its mechanism", "kafka: {sasl: {mechanism: plain, username: u, password: p, token_file: outrider.yaml, extensions: {a: b}}}\n", nil, nil, lines(
+			"outrider.yaml:1: kafka.sasl.token_file: has no effect with kafka.sasl.mechanism plain",
+			"outrider.yaml:1: kafka.sasl.extensions: has no effect with kafka.sasl.mechanism plain",
+		)},
 		{"OAUTHBEARER without a token", "kafka: {sasl: {mechanism: oauthbearer, username: u}}\n", nil, nil, lines(
 			"outrider.yaml:1: kafka.sasl.username: has no effect with kafka.sasl.mechanism oauthbearer",
 			"kafka.sasl.token_file: required by kafka.sasl.mechanism oauthbearer",
 		)},
 		{"a token that is not there", "kafka: {sasl: {mechanism: oauthbearer, token_file: token}}\n", nil, nil, "outrider.yaml:1: kafka.sasl.token_file: stat token: no such file or directory"},
+		{"extensions that are none", "kafka: {sasl: {mechanism: oauthbearer, token_file: outrider.yaml, extensions: {auth: a, pool_id: b, ok: c}}}\n", nil, nil, lines(
+			`outrider.yaml:1: kafka.sasl.extensions: "auth" is no name of an extension (KIP-342): letters alone, and not auth`,
+			`outrider.yaml:1: kafka.sasl.extensions: "pool_id" is no name of an extension (KIP-342): letters alone, and not auth`,
+		)},
 		{"MSK with a password and in the clear", "kafka: {sasl: {mechanism: aws-msk-iam, password: p}}\n", nil, nil, lines(
 			"outrider.yaml:1: kafka.sasl.password: has no effect with kafka.sasl.mechanism aws-msk-iam, whose credentials are found as AWS documents it",
 			"kafka.tls.enabled: required by kafka.sasl.mechanism aws-msk-iam: MSK has no other listener for it",

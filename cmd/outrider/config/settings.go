@@ -55,11 +55,12 @@ type TLS struct {
 
 // SASL is how the relay authenticates to the brokers.
 type SASL struct {
-	Mechanism    string // how the relay says who it is
-	Username     string // with plain and scram
-	Password     Secret // with plain and scram; this or the file
-	PasswordFile string // holds the password; read at every dial
-	TokenFile    string // holds the token of oauthbearer; read at every dial
+	Mechanism    string            // how the relay says who it is
+	Username     string            // with plain and scram
+	Password     Secret            // with plain and scram; this or the file
+	PasswordFile string            // holds the password; read at every dial
+	TokenFile    string            // holds the token of oauthbearer; read at every dial
+	Extensions   map[string]string // what a broker asks for beside the token of oauthbearer, e.g. logicalCluster and identityPoolId (Confluent Cloud)
 }
 
 // Topics says what happens to topics that do not exist.
