@@ -27,7 +27,8 @@ type queue struct {
 	lastOffset int64 // base offset of the last batch acked in order; -1 before the first
 	// proven is set by the first ack of the session. Until then one batch at a time: a leader without memory of this
 	// producer takes any first sequence, so a batch could overtake a refused one before it.
-	proven bool
+	proven  bool
+	ackedAt time.Time // when the last ack came
 	// ready is set once the partition is registered, where that is asked for: before, nothing may be sent.
 	ready bool
 	// fresh is set when this session has registered the partition, until its first ack.

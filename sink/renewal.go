@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/outrider-relay/outrider/sink/broker"
@@ -45,35 +46,77 @@ func (f *fence) keepAlive(ctx context.Context) error {
 	}
 }
 
-// renew repeats the empty transaction over every registered partition, and lets idle ones be scanned from its marker on:
-// retention may take what lies before it.
+// renew repeats the empty transaction over every registered partition until each of them is known to have been reminded, and
+// lets idle ones be scanned from its marker on: retention may take what lies before it.
 func (f *fence) renew(ctx context.Context) error {
 	failpoint("renewal begins")
-	all, idle := f.everything()
-	ends := f.idleEnds(ctx, idle)
-	without := maps.Clone(f.without) // a topic that is forbidden just now is tried again with the next renewal
-	if err := f.emptyTransaction(ctx, all, without); err != nil {
-		return err
+	began := time.Now()
+	pace := backoff.ExponentialBackOff{InitialInterval: metadataMinAge, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 10 * time.Second}
+	left := f.everything()
+	for {
+		ends := f.idleEnds(ctx, f.idle(left))
+		without := maps.Clone(f.without) // a topic that is forbidden just now is tried again with the next renewal
+		if err := f.emptyTransaction(ctx, left, without); err != nil {
+			return err
+		}
+		if err := f.findMarkers(ctx, reachable(ends, without)); err != nil {
+			return err
+		}
+		if left = f.unreminded(reachable(left, without), began); len(left) == 0 {
+			break
+		}
+		waits := fmt.Sprintf("partition %s/%d has had no marker of ours, and no ack, since %s (without a leader, it gets none)", left[0].Topic, left[0].Partition, began.UTC().Format(time.RFC3339))
+		if time.Since(began) > f.patience {
+			f.k.setTrouble("renewal", waits+"; retried")
+		}
+		pause(ctx, pace.NextBackOff())
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %w", waits, err)
+		}
 	}
-	if err := f.findMarkers(ctx, reachable(ends, without)); err != nil {
-		return err
-	}
+	f.k.clearTrouble("renewal")
 	failpoint("renewed")
 	return nil
 }
 
-// everything is every registered partition, and those of them that have nothing to be acked.
-func (f *fence) everything() (all, idle []*scanned) {
+// everything is every registered partition.
+func (f *fence) everything() []*scanned {
 	f.k.mu.Lock()
 	defer f.k.mu.Unlock()
-	for at, p := range f.registered {
-		all = append(all, p)
-		t := f.k.topics[at.topic]
-		if t == nil || int(at.partition) >= len(t.queues) || t.queues[at.partition].empty() {
-			idle = append(idle, &scanned{Registration: Registration{Topic: at.topic, Partition: at.partition}, marker: -1, since: time.Now()})
+	return slices.Collect(maps.Values(f.registered))
+}
+
+// queueOf is a partition's queue; nil where no row has been for its topic. Kafka.mu is held.
+func (f *fence) queueOf(p *scanned) *queue {
+	if t := f.k.topics[p.Topic]; t != nil && int(p.Partition) < len(t.queues) {
+		return t.queues[p.Partition]
+	}
+	return nil
+}
+
+// idle are those of the partitions that have nothing to be acked, to be read up to a marker.
+func (f *fence) idle(parts []*scanned) (idle []*scanned) {
+	f.k.mu.Lock()
+	defer f.k.mu.Unlock()
+	for _, p := range parts {
+		if q := f.queueOf(p); q == nil || q.empty() {
+			idle = append(idle, &scanned{Registration: Registration{Topic: p.Topic, Partition: p.Partition}, marker: -1, since: time.Now()})
 		}
 	}
-	return all, idle
+	return idle
+}
+
+// unreminded are those of the partitions whose leader may not have heard of this producer since: no marker of ours was read
+// there, and no batch was acked. A transaction that has ended proves nothing: a partition without a leader gets no marker.
+func (f *fence) unreminded(parts []*scanned, since time.Time) (left []*scanned) {
+	f.k.mu.Lock()
+	defer f.k.mu.Unlock()
+	for _, p := range parts {
+		if q := f.queueOf(p); p.reminded.Before(since) && (q == nil || q.ackedAt.Before(since)) {
+			left = append(left, p)
+		}
+	}
+	return left
 }
 
 // idleEnds are the partitions whose present end is known: the marker will lie there, or after it.
@@ -97,7 +140,7 @@ func (f *fence) idleEnds(ctx context.Context, parts []*scanned) (known []*scanne
 	return known
 }
 
-// markerRounds is how often a renewal looks for its markers. One that is not found is left for the next renewal.
+// markerRounds is how often a renewal looks for its markers before it asks for them again.
 const markerRounds = 5
 
 // findMarkers reads idle partitions up to the marker that has just been asked for. A batch of this session that is sent
@@ -116,8 +159,12 @@ func (f *fence) findMarkers(ctx context.Context, parts []*scanned) error {
 		}
 		f.k.mu.Lock()
 		for _, p := range parts {
-			// While the tail is not empty, events above the checkpoint may lie anywhere in the log.
-			if known := f.registered[place{p.Topic, p.Partition}]; p.marker >= 0 && f.k.tail == nil && known != nil {
+			known := f.registered[place{p.Topic, p.Partition}]
+			if p.marker < 0 || known == nil {
+				continue
+			}
+			known.reminded = time.Now()
+			if f.k.tail == nil { // else events above the checkpoint may lie anywhere in the log
 				known.note = &note{f.k.next, p.marker}
 			}
 		}

@@ -85,16 +85,73 @@ func TestRenewalGoesOnWithoutAForbiddenTopic(t *testing.T) {
 	}
 }
 
+// Whether its transaction is let in or not: where it leaves no marker, a leader forgets.
 func TestLeaderThatCannotRenewEndsItsSession(t *testing.T) {
-	c, m := newFenced(t)
-	c.remembering(0, "1000", "604800000")
+	for name, tc := range map[string]struct {
+		key    kmsg.Key
+		answer func(kmsg.Request) kmsg.Response
+	}{
+		"no transaction": {kmsg.AddPartitionsToTxn, addAnswer(always(51))},
+		"no marker":      {kmsg.EndTxn, endAnswer(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, m := newFenced(t)
+			c.remembering(0, "1000", "604800000")
+			s := newSession(t, c, exactlyOnce(m))
+			c.answerFirst(tc.key, 1<<30, tc.answer)
+			began := time.Now()
+			s.run()
+			err := s.fails()
+			if took := time.Since(began); took < 400*time.Millisecond || !strings.Contains(err.Error(), "for 500ms the transaction") {
+				t.Errorf("after %s it ended with %v", took, err)
+			}
+		})
+	}
+}
+
+// EndTxn is answered before the markers are written, and a partition without a leader at that moment may never get its own: its
+// leader would go on to forget this producer.
+func TestRenewalIsRepeatedUntilEachMarkerIsRead(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	m.register("a", 0, 0, false)
+	m.register("b", 0, 0, false)
 	s := newSession(t, c, exactlyOnce(m))
-	c.answerFirst(kmsg.AddPartitionsToTxn, 1<<30, addAnswer(always(51)))
+	s.fence.patience = 0
+	var named []string
+	ended := c.answerFirst(kmsg.EndTxn, 2, func(req kmsg.Request) kmsg.Response {
+		named = append(named, s.Trouble())
+		return endAnswer(0)(req)
+	})
 	began := time.Now()
-	s.run()
-	err := s.fails()
-	if took := time.Since(began); took < 400*time.Millisecond || !strings.Contains(err.Error(), "for 500ms the transaction") {
-		t.Errorf("after %s it ended with %v", took, err)
+	if err := s.fence.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := ended.Load(); n != 3 {
+		t.Errorf("%d transactions were ended, not 3", n)
+	}
+	for at, p := range s.fence.registered {
+		if _, noted := s.fence.notes[at]; p.reminded.Before(began) || !noted {
+			t.Errorf("%v: reminded at %s, noted: %v", at, p.reminded, noted)
+		}
+	}
+	if len(named) != 2 || !strings.Contains(named[1], "has had no marker of ours") || s.Trouble() != "" {
+		t.Errorf("the trouble was %q, and is %q", named, s.Trouble())
+	}
+}
+
+func TestMarkerOrAckRemindsALeader(t *testing.T) {
+	s := newIdle(t, 4, exactlyOnce(newMemory()))
+	began := time.Now()
+	var all []*scanned
+	for p := range int32(4) {
+		all = append(all, &scanned{Registration: Registration{Topic: "a", Partition: p}, marker: 0})
+	}
+	all[0].reminded = began.Add(time.Second)
+	s.topics["a"].queues[1].ackedAt = began.Add(time.Second)
+	all[2].reminded, s.topics["a"].queues[2].ackedAt = began.Add(-time.Second), began.Add(-time.Second)
+	if left := s.fence.unreminded(all, began); len(left) != 2 || left[0] != all[2] || left[1] != all[3] {
+		t.Errorf("%d partitions are left", len(left))
 	}
 }
 

@@ -26,7 +26,9 @@ type scanned struct {
 	end    bool  // the present round is over
 	whole  bool  // and has read to the high watermark
 	since  time.Time
-	note   *note // where a restart may begin to scan once everything up to its number is stored
+	// reminded is when a renewal last read a marker of this session's there.
+	reminded time.Time
+	note     *note // where a restart may begin to scan once everything up to its number is stored
 }
 
 const (

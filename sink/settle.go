@@ -18,6 +18,7 @@ func (k *Kafka) settle(p parcel, a *produce.ResponsePartition, now time.Time) {
 	}
 	switch class {
 	case classNone, classDuplicate:
+		q.ackedAt = now
 		k.acked(q, b, a.BaseOffset)
 	case classMetadata:
 		k.askRefresh()
