@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Program is any other program as a child process.
@@ -17,15 +18,29 @@ type Program struct {
 // StartProgram starts cmd; it is killed at the end of the test if it still runs.
 func StartProgram(t testing.TB, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{out: &transcript{}}
-	cmd.Stdout, cmd.Stderr = p.out, p.out
-	var err error
-	if p.proc, err = start(cmd); err != nil {
+	p, err := RunProgram(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
 	return p
 }
+
+// RunProgram starts cmd. The caller ends it.
+func RunProgram(cmd *exec.Cmd) (p *Program, err error) {
+	p = &Program{out: &transcript{}}
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	p.proc, err = start(cmd)
+	return p, err
+}
+
+// Stop asks the program to end by a signal, and kills it when that takes longer than patience, which is an error.
+func (p *Program) Stop(sig syscall.Signal, patience time.Duration) error {
+	return p.proc.stop(sig, patience)
+}
+
+// PID is the process's.
+func (p *Program) PID() int { return p.proc.cmd.Process.Pid }
 
 // Kill is kill -9 for the program and for what it has started.
 func (p *Program) Kill() {
