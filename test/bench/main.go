@@ -1,58 +1,37 @@
-// Command bench measures the relay's own binary, end to end on a real Postgres and a real Kafka broker, beside
-// pg_recvlogical reading the same log to nowhere. Every figure comes from a run in which loss, repetition and order
-// were checked as well.
+// Command bench measures relays, end to end on a real Postgres and a real Kafka broker, beside pg_recvlogical reading the same
+// log to nowhere. Loss, repetition and order are checked in the run that gives a figure. The relay of this repository is one
+// that an adapter describes (adapters/outrider.yaml), like any other (adapters/README.md).
 //
-//	go run ./test/bench                         a table
-//	go run ./test/bench --json --rounds 3       the same as JSON, three times
-//	go run ./test/bench --rows 0 --single 0     only latency
-//	go run ./test/bench --delivery exactly-once,at-least-once --rounds 3 --rates ""
+//	go run ./test/bench                                               tables, after some minutes
+//	go run ./test/bench --full --json bench.json                      every scene, for hours
+//	go run ./test/bench --rows 0 --single 0                           latency alone
+//	go run ./test/bench --rates "" --delivery exactly-once,at-least-once --rounds 3
+//	go run ./test/bench --rates "" --rows 0 --single 0 --huge 10000000
+//	go run ./test/bench --adapter outrider,./other.yaml               beside another relay
+//	go run ./test/bench --from bench.json --svg bench.svg             a chart of what was measured before
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// options say what is measured.
-type options struct {
-	rows, single int           // of the backlogs: in transactions of a thousand, and of one
-	payload      int           // bytes of jsonb, about
-	rounds       int           // of each backlog
-	rates        []int         // rows a second
-	lasting      time.Duration // of each rate
-	transport    string        // of both readers: unix or tcp
-	deliveries   []string      // the relay's kafka.delivery: backlogs are drained under each, latency is measured under the first
-	json         bool
-}
-
-// results are all that was measured.
-type results struct {
-	Machine struct {
-		CPUs int    `json:"cpus"`
-		Go   string `json:"go"`
-	} `json:"machine"`
-	Postgres  int       `json:"postgres"`
-	Kafka     string    `json:"kafka"`
-	Transport string    `json:"transport"`
-	Drains    []drain   `json:"drains"`
-	Latencies []latency `json:"latencies"`
-}
-
 func main() {
 	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
 	if err != nil {
-		os.Exit(2) // the flag set has said why
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err = run(ctx, o)
@@ -63,117 +42,92 @@ func main() {
 	}
 }
 
-func parse(args []string) (o options, err error) {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&o.rows, "rows", 1_000_000, "rows of the backlog of large transactions; 0: none")
-	flags.IntVar(&o.single, "single", 300_000, "rows of the backlog of single-row transactions; 0: none")
-	flags.IntVar(&o.payload, "payload", 300, "bytes of each row's jsonb, about")
-	flags.IntVar(&o.rounds, "rounds", 1, "rounds of each backlog; who goes first alternates")
-	flags.DurationVar(&o.lasting, "for", 20*time.Second, "time that each rate of the latency test is held")
-	flags.StringVar(&o.transport, "transport", "unix", "unix or tcp, to Postgres")
-	deliveries := flags.String("delivery", "exactly-once", "the relay's kafka.delivery; exactly-once,at-least-once to compare them")
-	flags.BoolVar(&o.json, "json", false, "print JSON instead of a table")
-	rates := flags.String("rates", "1000,5000", "rows a second at which latency is measured; empty: none")
-	if err := flags.Parse(args); err != nil {
-		return o, err
+// run measures, or takes what was measured before, and tells it. Figures of a relay that broke its promise are told too, and
+// are an error.
+func run(ctx context.Context, o options) error {
+	var r *results
+	var err error
+	if o.from != "" {
+		r, err = readResults(o.from)
+	} else {
+		r, err = measure(ctx, o)
 	}
-	o.deliveries = strings.Split(*deliveries, ",")
-	for text := range strings.SplitSeq(*rates, ",") {
-		if text == "" {
-			continue
-		}
-		rate, err := strconv.Atoi(text)
-		if err == nil && rate <= 0 {
-			err = fmt.Errorf("%d rows a second", rate)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "--rates:", err)
-			return o, err
-		}
-		o.rates = append(o.rates, rate)
-	}
-	return o, nil
-}
-
-// run starts the servers, measures, and prints.
-func run(ctx context.Context, o options) (err error) {
-	b := &bench{options: o}
-	defer func() {
-		if closeErr := b.close(); err == nil {
-			err = closeErr
-		}
-	}()
-	if err := b.start(ctx); err != nil {
+	if err != nil {
 		return err
 	}
-	r := results{Postgres: b.pg.Major, Kafka: b.kafka.Version, Transport: o.transport}
+	if err := r.tell(o); err != nil {
+		return err
+	}
+	return r.broken()
+}
+
+// measure starts the servers and plays every scene.
+func measure(ctx context.Context, o options) (r *results, err error) {
+	b := &bench{options: o}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.warm(ctx); err != nil {
+		return nil, fmt.Errorf("warm the broker up: %w", err)
+	}
+	r = &results{Postgres: b.pg.Major, Kafka: b.kafka.Version}
 	r.Machine.CPUs, r.Machine.Go = runtime.NumCPU(), runtime.Version()
-	for _, load := range []workload{{"bulk", o.rows, 1000}, {"single", o.single, 1}} {
+	for _, load := range o.backlogs() {
 		for round := range o.rounds {
-			if load.rows == 0 {
-				continue
+			drains, err := b.drain(ctx, load, round)
+			if err != nil {
+				return nil, fmt.Errorf("drain a backlog (%s, round %d): %w", load, round+1, err)
 			}
-			for _, delivery := range o.deliveries {
-				drains, err := b.drain(ctx, load, round, delivery)
-				if err != nil {
-					return fmt.Errorf("drain a backlog (%s, round %d, %s): %w", load.name, round+1, delivery, err)
-				}
-				r.Drains = append(r.Drains, drains...)
-			}
+			r.Drains = append(r.Drains, drains...)
 		}
 	}
 	for _, rate := range o.rates {
-		l, err := b.latency(ctx, rate)
+		latencies, err := b.latency(ctx, rate)
 		if err != nil {
-			return fmt.Errorf("latency at %d rows/s: %w", rate, err)
+			return nil, fmt.Errorf("latency at %d rows/s: %w", rate, err)
 		}
-		r.Latencies = append(r.Latencies, l...)
+		r.Latencies = append(r.Latencies, latencies...)
 	}
-	if o.json {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(r)
-	}
-	return r.print(os.Stdout)
+	return r, nil
 }
 
 // bench is the servers under measurement.
 type bench struct {
 	options
-	pg    *harness.Postgres
-	kafka *harness.Kafka
-	runs  int // names what each measurement has for itself
+	pg          *harness.Postgres
+	kafka       *harness.Kafka
+	outrider    string // the relay's binary
+	recvlogical string // path; empty: there is none to compare with
+	stages      int    // so far: a number names each
 }
 
 func (b *bench) start(ctx context.Context) (err error) {
+	if b.recvlogical = findRecvlogical(); b.recvlogical == "" {
+		b.say("no pg_recvlogical to compare with: apt-get install postgresql-client")
+	}
 	b.say("starting Postgres and Kafka")
 	if b.pg, err = harness.StartPostgres(ctx, harness.PostgresOptions{Settings: map[string]string{
-		"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off",
+		"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off", "max_replication_slots": "60", "max_wal_senders": "60",
 	}}); err != nil {
 		return fmt.Errorf("start Postgres: %w", err)
 	}
 	if b.kafka, err = harness.StartKafka(ctx, harness.KafkaOptions{}); err != nil {
 		return fmt.Errorf("start Kafka: %w", err)
 	}
-	_, err = harness.Build()
+	b.outrider, err = harness.Build()
 	return err
 }
 
 func (b *bench) close() error {
-	var first error
-	note := func(err error) {
-		if first == nil {
-			first = err
-		}
-	}
+	var errs []error
 	if b.pg != nil {
-		note(b.pg.Close())
+		errs = append(errs, b.pg.Close())
 	}
 	if b.kafka != nil {
-		note(b.kafka.Close())
+		errs = append(errs, b.kafka.Close())
 	}
-	note(harness.RemoveBuild())
-	return first
+	return errors.Join(append(errs, harness.RemoveBuild())...)
 }
 
 // say tells whoever waits what is being done.

@@ -6,34 +6,34 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/outrider-relay/outrider/cdc"
-	"github.com/outrider-relay/outrider/test/harness"
 )
 
-// partitions of every topic.
-const partitions = 6
-
-// stage is what one measurement has for itself: a database with an outbox, a topic, and a name for its relay.
+// stage is what one scene has for itself: a database with an outbox, and a number of partitions for each relay's topic.
 type stage struct {
-	bench *bench
-	name  string // of the relay, its database and its aggregate type
-	conn  *pgx.Conn
-	kafka *kgo.Client
-	admin *kadm.Client
-
-	delivery string // of the relay
+	bench      *bench
+	name       string // of the database, and how names in it begin
+	partitions int
+	conn       *pgx.Conn
+	kafka      *kgo.Client
+	admin      *kadm.Client
+	topics     []string
 }
 
-func (b *bench) newStage(ctx context.Context, delivery string) (s *stage, err error) {
-	b.runs++
-	s = &stage{bench: b, name: fmt.Sprintf("bench%d", b.runs), delivery: delivery}
+const (
+	// aggregateType of every row.
+	aggregateType = "order"
+	// publication of public.outbox.
+	publication = "bench"
+)
+
+func (b *bench) newStage(ctx context.Context, partitions int) (s *stage, err error) {
+	b.stages++
+	s = &stage{bench: b, name: fmt.Sprintf("bench%d", b.stages), partitions: partitions}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
@@ -51,109 +51,84 @@ func (b *bench) newStage(ctx context.Context, delivery string) (s *stage, err er
 	if s.conn, err = pgx.Connect(ctx, b.pg.DatabaseURL(s.name)); err != nil {
 		return s, err
 	}
-	if _, err = s.conn.Exec(ctx, `create table public.outbox (id uuid not null default gen_random_uuid() primary key, aggregate_type text not null,
-		aggregate_id text not null, event_type text not null, payload jsonb, headers jsonb not null default '{}', created_at timestamptz not null default now())`); err != nil {
-		return s, err
+	for _, sql := range []string{
+		`create table public.outbox (id uuid not null default gen_random_uuid() primary key, aggregate_type text not null,
+			aggregate_id text not null, event_type text not null, payload jsonb, headers jsonb not null default '{}', created_at timestamptz not null default now())`,
+		`create publication ` + publication + ` for table public.outbox with (publish = 'insert')`,
+	} {
+		if _, err = s.conn.Exec(ctx, sql); err != nil {
+			return s, err
+		}
 	}
 	if s.kafka, err = kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...)); err != nil {
 		return s, err
 	}
 	s.admin = kadm.NewClient(s.kafka)
-	return s, s.createTopic(ctx, s.topic())
+	return s, nil
 }
 
-// createTopic makes a topic and returns when its partitions have leaders: a client that asks before waits for seconds.
-func (s *stage) createTopic(ctx context.Context, name string) error {
-	made, err := s.admin.CreateTopic(ctx, partitions, 1, nil, name)
-	if err == nil {
-		err = made.Err
+// host is where the server is to be found over a transport.
+func (s *stage) host(transport string) string {
+	if transport == "unix" {
+		return s.bench.pg.Dir
 	}
-	if err != nil {
-		return err
-	}
-	return await(ctx, 30*time.Second, 20*time.Millisecond, func() error {
-		ends, err := s.admin.ListEndOffsets(ctx, name)
-		if err == nil {
-			err = ends.Error()
-		}
-		return err
-	})
+	return "127.0.0.1"
 }
 
-func (s *stage) topic() string { return "outbox.event." + s.name }
-
-// url is the database over the transport under measurement.
-func (s *stage) url() string {
-	if s.bench.transport == "tcp" {
+// url is the database over a transport.
+func (s *stage) url(transport string) string {
+	if transport == "tcp" {
 		return s.bench.pg.DatabaseURL(s.name)
 	}
 	return fmt.Sprintf("postgres://postgres@/%s?%s", s.name, url.Values{"host": {s.bench.pg.Dir}, "port": {strconv.Itoa(s.bench.pg.Port)}}.Encode())
 }
 
-// startRelay starts the relay's binary.
-func (s *stage) startRelay() (*harness.Relay, error) {
-	return harness.RunRelay(harness.RelayOptions{Name: s.name, Postgres: s.url(), Kafka: s.bench.kafka.Brokers(), Config: "kafka: { delivery: " + s.delivery + " }\n"})
-}
-
-// startRelaying starts it and returns when it relays: its publication and slot are there.
-func (s *stage) startRelaying(ctx context.Context) (*harness.Relay, error) {
-	relay, err := s.startRelay()
-	if err != nil {
-		return nil, err
-	}
-	err = await(ctx, 30*time.Second, 20*time.Millisecond, func() error {
-		st, err := relay.Status()
-		if err == nil && st.State != cdc.Relaying {
-			err = fmt.Errorf("the relay is %s (%s)", st.State, st.Reason)
-		}
-		return err
-	})
-	if err != nil {
-		relay.Kill()
-	}
-	return relay, err
-}
-
-// stop ends a relay in order.
-func stop(ctx context.Context, relay *harness.Relay) error {
-	relay.Signal(syscall.SIGTERM)
-	err := await(ctx, 40*time.Second, 5*time.Millisecond, func() error {
-		if relay.Running() {
-			return errors.New("the relay has been asked to stop and still runs")
-		}
-		return nil
-	})
-	relay.Kill()
+// createSlot makes a slot that begins now.
+func (s *stage) createSlot(ctx context.Context, slot string) error {
+	_, err := s.conn.Exec(ctx, `select pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
 	return err
 }
 
-// delivered is the number of records in the topic, markers included.
-func (s *stage) delivered(ctx context.Context) (int64, error) {
-	ends, err := s.admin.ListEndOffsets(ctx, s.topic())
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	ends.Each(func(o kadm.ListedOffset) { sum += max(0, o.Offset) })
-	return sum, nil
+// walsender is the process that serves a slot; 0 when none does.
+func (s *stage) walsender(ctx context.Context, slot string) (pid int, err error) {
+	err = s.conn.QueryRow(ctx, `select coalesce(max(active_pid), 0) from pg_replication_slots where slot_name = $1`, slot).Scan(&pid)
+	return pid, err
 }
 
-// close drops what the next measurement should not be slowed down by.
+// dropSlots drops those of the stage, which would hold back what the next scene writes.
+func (s *stage) dropSlots(ctx context.Context) error {
+	// A walsender may outlive its client by a moment.
+	_, err := s.conn.Exec(ctx, `select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = current_database() and active`)
+	if err != nil {
+		return err
+	}
+	_, err = s.conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
+	return err
+}
+
+// close drops what the next scene should not be slowed down by.
 func (s *stage) close(ctx context.Context) error {
 	var errs []error
 	if s.conn != nil {
-		// A walsender may outlive its client by a moment.
-		_, err := s.conn.Exec(ctx, `select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = current_database() and active`)
-		errs = append(errs, err)
-		_, err = s.conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
-		errs = append(errs, err, s.conn.Close(ctx))
+		errs = append(errs, s.dropSlots(ctx), s.conn.Close(ctx), s.dropDatabase(ctx))
 	}
 	if s.kafka != nil {
-		_, err := s.admin.DeleteTopics(ctx, s.topic())
-		errs = append(errs, err)
+		for _, topic := range s.topics {
+			_, err := s.admin.DeleteTopics(ctx, topic)
+			errs = append(errs, err)
+		}
 		s.kafka.Close()
 	}
 	return errors.Join(errs...)
+}
+
+func (s *stage) dropDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.bench.pg.URL())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, `drop database if exists `+s.name+` with (force)`)
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // await asks at a pace until check returns nil, and gives its last error when that takes longer than patience.
