@@ -356,6 +356,16 @@ func (s *session) fails() error {
 	return s.ran
 }
 
+// goesOn fails the test when the session has ended.
+func (s *session) goesOn() {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+		s.t.Fatalf("the session has ended: %v", s.ran)
+	default:
+	}
+}
+
 // until waits for a state that only the sink's own fields show.
 func (s *session) until(what string, reached func() bool) {
 	s.t.Helper()

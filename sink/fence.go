@@ -44,6 +44,7 @@ type fence struct {
 
 	// Guarded by Kafka.mu once the session runs.
 	registered map[place]*scanned
+	counts     map[string]int32 // how many partitions a topic has had, going by those that are registered and count
 	waiting    []*queue
 	notes      map[place]int64 // to be written
 	stored     uint64          // every event below that number is stored
@@ -66,7 +67,7 @@ const txnTimeout = time.Minute
 func newFence(k *Kafka, ledger Ledger) *fence {
 	return &fence{
 		k: k, ledger: ledger, txnID: transactionalID(k.cfg.Name), without: make(map[string]int16), patience: markerPatience,
-		wake: make(chan struct{}, 1), registered: make(map[place]*scanned), notes: make(map[place]int64),
+		wake: make(chan struct{}, 1), registered: make(map[place]*scanned), counts: make(map[string]int32), notes: make(map[place]int64),
 	}
 }
 

@@ -37,6 +37,7 @@ type Kafka struct {
 	buffers  buffers
 	records  int // appended and not acked
 	topics   map[string]*topic
+	fewer    map[string][]string // by topic, the brokers that have told of fewer partitions than it had, one after another
 	leaders  map[int32]*leader
 	known    []string // addresses of the cluster's brokers, as metadata tells them
 	troubles troubles
@@ -77,6 +78,7 @@ func New(cfg Config) (*Kafka, error) {
 		router:  r,
 		topics:  make(map[string]*topic),
 		leaders: make(map[int32]*leader),
+		fewer:   make(map[string][]string),
 		idle:    make(chan struct{}),
 		failed:  make(chan struct{}),
 		refresh: make(chan struct{}, 1),

@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -14,17 +13,16 @@ import (
 	"github.com/outrider-relay/outrider/sink/broker"
 )
 
-// size sets a topic's number of partitions. A larger number than before is used once the old queues have run empty.
+// size sets a topic's number of partitions. A larger number than before is used once the old queues have run empty; a smaller
+// one does not get here.
 func (k *Kafka) size(t *topic, n int32) {
 	switch have := int32(len(t.queues)); {
 	case n == have: // both are 0 where a topic is described before its partitions are
 	case have == 0:
 		t.grown = 0
 		k.addQueues(t, n)
-	case n > have:
+	default:
 		t.grown = int(n)
-	case n < have:
-		k.failLocked(fmt.Errorf("topic %s has %d partitions after it had %d: it was deleted and made anew; what was in it is lost in Kafka", t.name, n, have))
 	}
 }
 
@@ -35,7 +33,7 @@ func (k *Kafka) addQueues(t *topic, n int32) {
 		if k.fence == nil {
 			q.ready = true
 		} else {
-			k.fence.admit(q, n)
+			k.fence.admit(q)
 		}
 	}
 	k.empty(t)

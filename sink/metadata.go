@@ -98,15 +98,19 @@ func (k *Kafka) followMetadata(ctx context.Context, conn *broker.Conn) error {
 	timer := time.NewTimer(metadataMaxAge)
 	defer timer.Stop()
 	for used := false; ; used = true {
+		var missing []string
 		res, err := describe(ctx, conn, k.topicNames())
-		if err != nil {
-			if used {
-				return nil
-			}
+		if err == nil {
+			err = k.doubt(conn.Addr(), res)
+			missing = k.apply(ctx, res)
+		}
+		switch {
+		case err != nil && used:
+			return nil
+		case err != nil:
 			return err
 		}
 		k.clearTrouble(kafkaSubject)
-		missing := k.apply(ctx, res)
 		if k.cfg.Topics.Create && len(missing) > 0 {
 			if err := k.createTopics(ctx, res, missing); err != nil {
 				k.setTrouble("topics", err.Error()+"; retried")

@@ -40,12 +40,10 @@ func (f *fence) start(ctx context.Context) error {
 		return err
 	}
 	failpoint("scan finished")
-	registered := 0
 	for _, p := range f.marked {
-		f.registered[place{p.Topic, p.Partition}] = p
-		registered++
+		f.enlist(p)
 	}
-	f.k.cfg.Log.Info().Int("partitions", registered).Int("transactions_in_tail", len(tail.transactions)).Dur("took", time.Since(began)).
+	f.k.cfg.Log.Info().Int("partitions", len(f.registered)).Int("transactions_in_tail", len(tail.transactions)).Dur("took", time.Since(began)).
 		Int64("producer_id", f.k.producerID).Int16("epoch", f.k.epoch).Msg("fenced and scanned")
 	if !tail.empty() {
 		f.k.tail = tail
@@ -60,14 +58,17 @@ func (f *fence) start(ctx context.Context) error {
 	return f.writeNotes(ctx)
 }
 
-// admit lets a new queue, of a topic of n partitions, send if its partition is registered, and asks for its registration
-// otherwise. Kafka.mu is held.
-func (f *fence) admit(q *queue, n int32) {
+// enlist takes a partition up among those that are registered.
+func (f *fence) enlist(p *scanned) {
+	f.registered[place{p.Topic, p.Partition}] = p
+	if p.ScanFrom != forgotten || p.marker >= 0 {
+		f.counts[p.Topic] = max(f.counts[p.Topic], p.Partition+1)
+	}
+}
+
+// admit lets a new queue send if its partition is registered, and asks for its registration otherwise. Kafka.mu is held.
+func (f *fence) admit(q *queue) {
 	if code, gone := f.without[q.topic.name]; gone {
-		if lost := f.beyond(q.topic.name, n); lost != nil {
-			f.k.failLocked(lost)
-			return
-		}
 		f.k.failLocked(fmt.Errorf("topic %s is back after %s when the session began: the session starts over, to fence it and see what is in it", q.topic.name, errorName(code)))
 		return
 	}
@@ -144,7 +145,7 @@ func (f *fence) register(ctx context.Context) error {
 			f.waiting = append(f.waiting, q)
 			continue
 		}
-		f.registered[place{q.topic.name, q.partition}] = &scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1}
+		f.enlist(&scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1})
 		q.ready, q.fresh = true, true
 		if q.leader != nil {
 			q.leader.wakeUp()
