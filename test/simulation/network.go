@@ -56,7 +56,7 @@ func (n *network) dialler(process string, dead func() bool) func(ctx context.Con
 		}
 		n.dials[process]++
 		name := fmt.Sprintf("%s to %s, %d", process, addr, n.dials[process])
-		l := newLink(name, random(n.seed, name), n.far)
+		l := newLink(process, name, random(n.seed, name), n.far)
 		n.mu.Unlock()
 		serve, err := n.accept(conn{l, 1}, addr)
 		if err != nil {

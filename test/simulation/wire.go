@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -14,36 +15,47 @@ import (
 // link is a connection in memory. What is written arrives later, in order, as on a TCP connection: a writer never waits, so
 // that what is under way when one end stops can still arrive at the other.
 type link struct {
-	name string
-	rng  *rand.Rand // of this link alone, so that a seed gives it the same delays whatever else happens
-	far  int        // multiplies delays: 1 is a local network
+	process string // that dialled
+	name    string
+	rng     *rand.Rand // of this link alone, so that a seed gives it the same delays whatever else happens
+	far     int        // multiplies delays: 1 is a local network
 
-	mu    sync.Mutex
-	moved sync.Cond
-	ends  [2]end
-	held  bool // one end is frozen: nothing arrives at either
+	mu   sync.Mutex
+	ends [2]end
+	held bool // one end is frozen: nothing arrives at either
 }
 
 // end is what arrives at one side of a link.
 type end struct {
 	arriving []segment
+	bytes    []byte        // of the segments, one behind the other
+	taken    int           // of bytes
 	last     time.Time     // when the segment sent last arrives
 	delay    time.Duration // added to what is sent from now on
 	closed   bool          // by this side
 	finished bool          // the other side has closed: the end of the stream comes after what is arriving
 	broken   bool          // the connection was reset
 	deadline time.Time
-	timer    *time.Timer
+
+	// The one goroutine that reads. It is woken when there is something for it and not before: a history is little else
+	// than goroutines that wake each other.
+	waits   bool
+	alarm   time.Time // when timer wakes it; zero: never
+	timer   *time.Timer
+	changed chan struct{} // wakes it at once
 }
 
+// segment is what was sent at once.
 type segment struct {
 	at   time.Time
-	data []byte
+	size int
 }
 
-func newLink(name string, rng *rand.Rand, far int) *link {
-	l := &link{name: name, rng: rng, far: far}
-	l.moved.L = &l.mu
+func newLink(process, name string, rng *rand.Rand, far int) *link {
+	l := &link{process: process, name: name, rng: rng, far: far}
+	for i := range l.ends {
+		l.ends[i].changed = make(chan struct{}, 1)
+	}
 	return l
 }
 
@@ -59,35 +71,91 @@ var _ net.Conn = conn{}
 func (c conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		e, now := &c.ends[c.side], time.Now()
+	for e := &c.ends[c.side]; ; {
+		now, until := time.Now(), e.deadline
 		switch {
 		case e.closed:
 			return 0, net.ErrClosed
-		case !e.deadline.IsZero() && !now.Before(e.deadline):
+		case !until.IsZero() && !now.Before(until):
 			return 0, os.ErrDeadlineExceeded
 		case e.broken:
 			return 0, syscall.ECONNRESET
 		case c.held:
 		case len(e.arriving) > 0 && !e.arriving[0].at.After(now):
-			n := copy(p, e.arriving[0].data)
-			if e.arriving[0].data = e.arriving[0].data[n:]; len(e.arriving[0].data) == 0 {
-				e.arriving = e.arriving[1:]
-			}
-			return n, nil
+			return e.take(p, now), nil
 		case len(e.arriving) > 0:
-			time.AfterFunc(e.arriving[0].at.Sub(now), c.wake)
+			until = sooner(until, e.arriving[0].at)
 		case e.finished:
 			return 0, io.EOF
 		}
-		c.moved.Wait()
+		c.wait(e, until)
 	}
 }
 
+// take moves what has arrived to p.
+func (e *end) take(p []byte, now time.Time) (n int) {
+	done := 0
+	for ; done < len(e.arriving) && n < len(p) && !e.arriving[done].at.After(now); done++ {
+		s := &e.arriving[done]
+		size := copy(p[n:], e.bytes[e.taken:e.taken+s.size])
+		e.taken, n = e.taken+size, n+size
+		if s.size -= size; s.size > 0 {
+			break
+		}
+	}
+	if e.arriving = slices.Delete(e.arriving, 0, done); len(e.arriving) == 0 {
+		e.bytes, e.taken = e.bytes[:0], 0
+	}
+	return n
+}
+
+// sooner is the earlier of two times, of which a may be zero: never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// wait gives the lock up until something has changed at this end, or a time has come; zero is never.
+func (c conn) wait(e *end, until time.Time) {
+	if e.waits {
+		panic("two goroutines read " + c.name)
+	}
+	e.waits, e.alarm = true, time.Time{}
+	if e.timer == nil {
+		e.timer = time.NewTimer(time.Hour)
+	}
+	if until.IsZero() {
+		e.timer.Stop()
+	} else {
+		e.wakeAt(until)
+	}
+	c.mu.Unlock()
+	select {
+	case <-e.changed:
+	case <-e.timer.C:
+	}
+	c.mu.Lock()
+	e.waits = false
+}
+
+// wakeAt has the reader woken at a time, unless it is woken before.
+func (e *end) wakeAt(t time.Time) {
+	if e.waits && (e.alarm.IsZero() || t.Before(e.alarm)) {
+		e.alarm = t
+		e.timer.Reset(time.Until(t))
+	}
+}
+
+// wake has both sides look again.
 func (l *link) wake() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.moved.Broadcast()
+	for i := range l.ends {
+		select {
+		case l.ends[i].changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Write sends p on its way.
@@ -106,8 +174,11 @@ func (c conn) Write(p []byte) (int, error) {
 		at = peer.last
 	}
 	peer.last = at
-	peer.arriving = append(peer.arriving, segment{at, append([]byte(nil), p...)})
-	c.moved.Broadcast()
+	peer.arriving = append(peer.arriving, segment{at, len(p)})
+	peer.bytes = append(peer.bytes, p...)
+	if len(peer.arriving) == 1 && !c.held {
+		peer.wakeAt(at)
+	}
 	return len(p), nil
 }
 
@@ -128,12 +199,12 @@ func (c conn) Close() error {
 		return net.ErrClosed
 	}
 	own.closed, peer.finished = true, true
-	if own.timer != nil {
-		own.timer.Stop()
-	}
-	c.moved.Broadcast()
+	c.wake()
 	return nil
 }
+
+// lose drops what is under way to a side.
+func (e *end) lose() { e.arriving, e.bytes, e.taken = nil, nil, 0 }
 
 // cut resets the connection. What was under way to either side is lost, or arrives: loses says so for each.
 func (l *link) cut(loses [2]bool) {
@@ -141,12 +212,13 @@ func (l *link) cut(loses [2]bool) {
 	defer l.mu.Unlock()
 	for i := range l.ends {
 		if e := &l.ends[i]; loses[i] {
-			e.broken, e.arriving = true, nil
+			e.broken = true
+			e.lose()
 		} else {
 			e.finished = true
 		}
 	}
-	l.moved.Broadcast()
+	l.wake()
 }
 
 // kill ends the side that was dialled, as the end of its process does. The other side sees it, unless the host has gone too:
@@ -154,13 +226,14 @@ func (l *link) cut(loses [2]bool) {
 func (l *link) kill(loses, vanishes bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ends[0].broken, l.ends[0].arriving = true, nil
+	l.ends[0].broken = true
+	l.ends[0].lose()
 	if loses {
-		l.ends[1].arriving = nil
+		l.ends[1].lose()
 	}
 	l.ends[1].finished = l.ends[1].finished || !vanishes
 	l.held = false
-	l.moved.Broadcast()
+	l.wake()
 }
 
 // hold freezes the link, or thaws it.
@@ -168,7 +241,7 @@ func (l *link) hold(frozen bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = frozen
-	l.moved.Broadcast()
+	l.wake()
 }
 
 // slow adds to the time that whatever is sent to a side takes.
@@ -193,13 +266,9 @@ func (c conn) SetReadDeadline(t time.Time) error {
 	if e.closed {
 		return net.ErrClosed
 	}
-	if e.timer != nil {
-		e.timer.Stop()
-	}
 	if e.deadline = t; !t.IsZero() {
-		e.timer = time.AfterFunc(time.Until(t), c.wake)
+		e.wakeAt(t) // one that comes later is seen when the reader wakes
 	}
-	c.moved.Broadcast()
 	return nil
 }
 
