@@ -35,6 +35,9 @@ type backend struct {
 	askedReply bool // the client asked for one
 }
 
+// typeMaps are used again: to make one takes longer than all that a connection does.
+var typeMaps = sync.Pool{New: func() any { return pgtype.NewMap() }}
+
 // accept takes a connection, unless the server is down.
 func (s *server) accept(c conn) (serve func(), ok bool) {
 	if s.is(down) {
@@ -59,10 +62,16 @@ func (b *backend) serve() {
 		b.terminate("57P03", "the database system is shutting down")
 		return
 	}
+	if b.s.full.Load() {
+		b.terminate("53300", "sorry, too many clients already")
+		return
+	}
 	b.walsender = startup.Parameters["replication"] != ""
-	b.types = pgtype.NewMap()
+	b.types = typeMaps.Get().(*pgtype.Map)
+	defer typeMaps.Put(b.types)
 	b.s.enter(b)
 	defer b.s.leave(b)
+	defer b.s.journey.end(b.process, b.pid)
 	b.Send(&pgproto3.AuthenticationOk{})
 	for name, value := range map[string]string{"server_version": "18.0", "client_encoding": "UTF8", "standard_conforming_strings": "on"} {
 		b.Send(&pgproto3.ParameterStatus{Name: name, Value: value})

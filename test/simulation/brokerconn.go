@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,12 +16,13 @@ type brokerConn struct {
 	k  *cluster
 	id int32
 	conn
+	in, out []byte // a request and an answer, used again for the next
 }
 
 func (b *brokerConn) serve() {
 	defer func() { _ = b.Close() }()
 	for {
-		req, correlation, err := readRequest(b)
+		req, correlation, err := b.request()
 		if err != nil {
 			return
 		}
@@ -28,23 +30,25 @@ func (b *brokerConn) serve() {
 		if answer == nil {
 			return // the connection ends without an answer
 		}
-		if _, err := b.Write(frame(answer, correlation)); err != nil {
+		if b.answer(answer, correlation) != nil {
 			return
 		}
 	}
 }
 
-// readRequest reads a request and its header (Kafka protocol guide, "Request Header").
-func readRequest(r io.Reader) (kmsg.Request, int32, error) {
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, 0, err
-	}
-	body := make([]byte, binary.BigEndian.Uint32(head))
-	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, 0, err
-	}
+// request reads a request and its header (Kafka protocol guide, "Request Header").
+func (b *brokerConn) request() (kmsg.Request, int32, error) {
 	be := binary.BigEndian
+	b.in = slices.Grow(b.in[:0], 4)
+	if _, err := io.ReadFull(b, b.in[:4]); err != nil {
+		return nil, 0, err
+	}
+	size := int(be.Uint32(b.in[:4]))
+	b.in = slices.Grow(b.in, size)
+	body := b.in[:size]
+	if _, err := io.ReadFull(b, body); err != nil {
+		return nil, 0, err
+	}
 	key, version, correlation := int16(be.Uint16(body)), int16(be.Uint16(body[2:])), int32(be.Uint32(body[4:]))
 	req := kmsg.RequestForKey(key)
 	if req == nil {
@@ -59,15 +63,16 @@ func readRequest(r io.Reader) (kmsg.Request, int32, error) {
 	return req, correlation, req.ReadFrom(body)
 }
 
-// frame makes an answer's bytes.
-func frame(answer kmsg.Response, correlation int32) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(correlation))
+// answer sends one.
+func (b *brokerConn) answer(answer kmsg.Response, correlation int32) error {
+	b.out = binary.BigEndian.AppendUint32(append(b.out[:0], 0, 0, 0, 0), uint32(correlation))
 	if answer.IsFlexible() && answer.Key() != int16(kmsg.ApiVersions) {
-		b = append(b, 0)
+		b.out = append(b.out, 0)
 	}
-	b = answer.AppendTo(b)
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	return b
+	b.out = answer.AppendTo(b.out)
+	binary.BigEndian.PutUint32(b.out, uint32(len(b.out)-4))
+	_, err := b.Write(b.out)
+	return err
 }
 
 // handle answers a request; nil ends the connection.
@@ -137,7 +142,10 @@ func (k *cluster) metadata(req *kmsg.MetadataRequest) kmsg.Response {
 	for _, asked := range req.Topics {
 		t := kmsg.MetadataResponseTopic{Topic: asked.Topic}
 		n, known := k.topics[*asked.Topic]
-		if !known {
+		switch {
+		case *asked.Topic == k.forbidden:
+			t.ErrorCode, n = topicForbidden, 0
+		case !known:
 			t.ErrorCode = unknownTopic
 		}
 		for i := range n {
@@ -176,6 +184,8 @@ func (b *brokerConn) offsets(req *kmsg.ListOffsetsRequest) kmsg.Response {
 func (b *brokerConn) led(at place) (*partition, int16) {
 	p := b.k.partitions[at]
 	switch {
+	case at.topic == b.k.forbidden:
+		return nil, topicForbidden
 	case p == nil:
 		return nil, unknownTopic
 	case p.leader != b.id:
@@ -207,10 +217,14 @@ func (b *brokerConn) initProducer(req *kmsg.InitProducerIDRequest) kmsg.Response
 	if req.TransactionalID == nil {
 		answer.ProducerID = b.k.txns.newProducer()
 		b.k.produces(answer.ProducerID)
+		b.k.reached(b.process, producing)
 		return answer
 	}
 	if answer.ErrorCode = b.coordinating(); answer.ErrorCode == none {
 		answer.ErrorCode, answer.ProducerID, answer.ProducerEpoch = b.k.txns.init(*req.TransactionalID, time.Duration(req.TransactionTimeoutMillis)*time.Millisecond)
+	}
+	if answer.ErrorCode == none {
+		b.k.reached(b.process, producing)
 	}
 	return answer
 }
@@ -218,26 +232,32 @@ func (b *brokerConn) initProducer(req *kmsg.InitProducerIDRequest) kmsg.Response
 func (b *brokerConn) addPartitions(req *kmsg.AddPartitionsToTxnRequest) kmsg.Response {
 	answer := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
 	var places []place
-	missing := false
+	refused := make(map[place]int16)
 	for _, t := range req.Topics {
 		for _, id := range t.Partitions {
-			places = append(places, place{t.Topic, id})
-			missing = missing || b.k.partitions[place{t.Topic, id}] == nil
+			at := place{t.Topic, id}
+			places = append(places, at)
+			switch {
+			case t.Topic == b.k.forbidden:
+				refused[at] = topicForbidden
+			case b.k.partitions[at] == nil:
+				refused[at] = unknownTopic
+			}
 		}
 	}
 	code := b.coordinating()
-	if code == none && !missing {
+	if code == none && len(refused) == 0 {
 		code = b.k.txns.add(req.TransactionalID, req.ProducerID, req.ProducerEpoch, places)
 	}
 	for _, t := range req.Topics {
 		result := kmsg.AddPartitionsToTxnResponseTopic{Topic: t.Topic}
 		for _, id := range t.Partitions {
 			one := kmsg.AddPartitionsToTxnResponseTopicPartition{Partition: id, ErrorCode: code}
-			switch {
-			case code == none && b.k.partitions[place{t.Topic, id}] == nil:
-				one.ErrorCode = unknownTopic
-			case code == none && missing:
+			if code == none && len(refused) > 0 { // one that is refused takes the others along
 				one.ErrorCode = operationNotAttempted
+				if why, is := refused[place{t.Topic, id}]; is {
+					one.ErrorCode = why
+				}
 			}
 			result.Partitions = append(result.Partitions, one)
 		}
@@ -250,6 +270,9 @@ func (b *brokerConn) endTxn(req *kmsg.EndTxnRequest) kmsg.Response {
 	answer := req.ResponseKind().(*kmsg.EndTxnResponse)
 	if answer.ErrorCode = b.coordinating(); answer.ErrorCode == none {
 		answer.ErrorCode = b.k.txns.abort(req.TransactionalID, req.ProducerID, req.ProducerEpoch)
+	}
+	if answer.ErrorCode == none {
+		b.k.reached(b.process, ending)
 	}
 	return answer
 }

@@ -3,6 +3,7 @@ package simulation
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ type weather struct {
 	timedOut                 int // REQUEST_TIMED_OUT after a batch was appended
 	loading                  int // the coordinator is loading
 	slow                     int // a request takes up to a second
+	throttled                int // a produce request is answered, and asks for a pause
 }
 
 // cluster is a Kafka cluster: brokers, partitions, and one coordinator of transactions.
@@ -26,10 +28,13 @@ type cluster struct {
 	expiration time.Duration // producer.id.expiration.ms
 	tells      bool          // who asks is told of it
 	sluggish   bool          // every produce request takes up to a second
+	names      bool          // a record that is refused is named
 	// took is told of each batch that is appended.
 	took func(p *partition, b batch)
 	// produces is told of each producer id that is given to a session.
 	produces func(id int64)
+	// reached is told how far processes come.
+	reached func(process string, s stage)
 
 	mu         sync.Mutex
 	rng        *rand.Rand
@@ -38,14 +43,18 @@ type cluster struct {
 	topics     map[string]int32 // partition counts
 	txns       coordinator
 	weather    weather
+	seat       int32  // where the coordinator lives, while that broker is up
+	forbidden  string // a topic that nobody has a right to just now
 	conns      map[int32][]conn
+	waiting    int           // fetches that wait
+	changed    chan struct{} // closed, and made anew, when there may be something for them
 }
 
 func newCluster(seed uint64, brokers int) *cluster {
 	k := &cluster{
 		id: "model", expiration: 24 * time.Hour, rng: random(seed, "cluster"), up: make([]bool, brokers+1),
 		partitions: make(map[place]*partition), topics: make(map[string]int32), conns: make(map[int32][]conn),
-		took: func(*partition, batch) {}, produces: func(int64) {},
+		took: func(*partition, batch) {}, produces: func(int64) {}, reached: func(string, stage) {}, changed: make(chan struct{}),
 	}
 	for i := range brokers {
 		k.up[i+1] = true
@@ -58,14 +67,45 @@ func (k *cluster) locked(f func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f()
+	k.tell()
+}
+
+// tell wakes the fetches that wait. The cluster's lock is held.
+func (k *cluster) tell() {
+	if k.waiting > 0 {
+		close(k.changed)
+		k.changed = make(chan struct{})
+	}
 }
 
 // create makes a topic. The cluster's lock is held.
 func (k *cluster) create(topic string, partitions int32) {
-	k.topics[topic] = partitions
-	for i := range partitions {
+	k.topics[topic] = 0
+	k.grow(topic, partitions)
+}
+
+// grow gives a topic more partitions. The cluster's lock is held.
+func (k *cluster) grow(topic string, partitions int32) {
+	for i := k.topics[topic]; i < partitions; i++ {
 		k.partitions[place{topic, i}] = &partition{topic: topic, id: i, leader: k.pick(), producers: make(map[int64]*producer)}
 	}
+	k.topics[topic] = max(k.topics[topic], partitions)
+}
+
+// intrude appends a batch of a producer that is not the relay's to some partition: a record of its own, or a copy of the
+// last batch there, as a consumer makes that forwards headers. The cluster's lock is held.
+func (k *cluster) intrude(copies bool) {
+	const stranger = 7
+	all := k.sorted()
+	p := all[k.rng.IntN(len(all))]
+	wire := encodeBatch(0, stranger, 0, 0, time.Now().UnixMilli(), encodeRecord(0, []byte("key"), []byte("of another")))
+	if n := len(p.batches); copies && n > 0 && !p.batches[n-1].control {
+		wire = slices.Clone(p.batches[n-1].wire)
+		binary.BigEndian.PutUint64(wire[producerAt:], stranger)
+		binary.BigEndian.PutUint32(wire[crcAt:], crc32.Checksum(wire[attributesAt:], castagnoli))
+	}
+	b, _ := readBatch(wire)
+	p.write(b)
 }
 
 // pick gives a broker that is up; -1 when none is.
@@ -109,6 +149,7 @@ func (k *cluster) stop(id int32) {
 			p.restart()
 		}
 	}
+	k.tell()
 	k.mu.Unlock()
 	for _, c := range conns {
 		c.cut([2]bool{true, true})
@@ -132,6 +173,7 @@ func (k *cluster) elect() {
 			p.epoch++
 		}
 	}
+	k.tell()
 }
 
 // move gives a partition another leader, or none for the moment.
@@ -142,10 +184,14 @@ func (k *cluster) move(to func(p *partition) int32) {
 	p := all[k.rng.IntN(len(all))]
 	p.leader = to(p)
 	p.epoch++
+	k.tell()
 }
 
 // home is the broker that the coordinator lives in.
 func (k *cluster) home() int32 {
+	if k.seat > 0 && k.up[k.seat] {
+		return k.seat
+	}
 	for id := int32(1); int(id) < len(k.up); id++ {
 		if k.up[id] {
 			return id

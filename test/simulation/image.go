@@ -3,6 +3,7 @@ package simulation
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // image is a server's state at a moment: a backup, or a standby that has received no more.
@@ -46,10 +47,21 @@ func (s *server) restore(i *image) []*commit {
 	return slices.Clone(s.commits)
 }
 
+// clone is another server with the same data, which an address may lead to by mistake. Nothing happens there.
+func (s *server) clone() *server {
+	i, twin := s.image(), newServer(0)
+	s.mu.Lock()
+	twin.commits, twin.past, twin.started = slices.Clone(s.commits), slices.Clone(s.past), s.started.Add(-time.Hour)
+	twin.systemID, twin.timeline, twin.unknown = s.systemID, s.timeline, s.unknown
+	s.mu.Unlock()
+	twin.restore(i)
+	return twin
+}
+
 // forget leaves the oracle with these commits.
 func (o *oracle) forget(left []*commit) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.order = left
-	o.safe = min(o.safe, len(left))
+	o.safe, o.whole = min(o.safe, len(left)), min(o.whole, len(left))
 }

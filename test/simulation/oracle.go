@@ -18,6 +18,7 @@ type oracle struct {
 	committed map[string]event
 	order     []*commit
 	safe      int                // of order: those before are known to be in Kafka
+	whole     int                // likewise, as missing has found
 	times     map[string]int     // how often each event has arrived
 	latest    map[string]int     // by key: the highest version that has arrived
 	within    map[string]*commit // the transaction of each event
@@ -73,12 +74,23 @@ func (o *oracle) took(p *partition, b batch) {
 				id = string(h.Value)
 			}
 		}
-		o.arrived(fmt.Sprintf("%s/%d at %d (producer %d, epoch %d, sequence %d)", p.topic, p.id, b.offset+int64(i), b.producer, b.epoch, b.seq+int32(i)), p.topic, string(r.Key), id, b.producer)
+		o.arrived(arrival{p, &b, i}, string(r.Key), id)
 	}
 }
 
+// arrival is where a record lies.
+type arrival struct {
+	p *partition
+	b *batch
+	i int // in the batch
+}
+
+func (a arrival) String() string {
+	return fmt.Sprintf("%s/%d at %d (producer %d, epoch %d, sequence %d)", a.p.topic, a.p.id, a.b.offset+int64(a.i), a.b.producer, a.b.epoch, a.b.seq+int32(a.i))
+}
+
 // arrived looks at one record.
-func (o *oracle) arrived(where, topic, key, id string, producer int64) {
+func (o *oracle) arrived(where arrival, key, id string) {
 	if !strings.HasPrefix(key, o.since) {
 		return
 	}
@@ -87,7 +99,11 @@ func (o *oracle) arrived(where, topic, key, id string, producer int64) {
 		o.w.fail("%s: event %q was never committed", where, id)
 		return
 	}
-	if topic != "outbox.event."+e.kind || key != e.key {
+	topic := "outbox.event." + e.kind
+	if e.poison {
+		topic = deadLetters
+	}
+	if where.p.topic != topic || key != e.key {
 		o.w.fail("%s: event %v has another topic or key (%s)", where, e, key)
 	}
 	o.times[id]++
@@ -95,7 +111,7 @@ func (o *oracle) arrived(where, topic, key, id string, producer int64) {
 		switch c := o.within[id]; {
 		case o.w.plan.delivery == cdc.ExactlyOnce:
 			o.w.fail("%s: event %v is there %d times", where, e, o.times[id])
-		case producer == o.newest && c.end <= o.began: // an older session's last requests may come at any time
+		case where.b.producer == o.newest && c.end <= o.began: // an older session's last requests may come at any time
 			o.w.fail("%s: event %v is there %d times, and lies below %s, which was stored when the session began", where, e, o.times[id], o.began)
 		}
 		return
@@ -152,19 +168,25 @@ func (o *oracle) below(at lsn, what string) {
 	}
 }
 
-// missing gives the events that were committed and have not arrived.
-func (o *oracle) missing() []event {
+// missing counts the events that were committed and have not arrived, and gives the first. Those of the commits before
+// o.whole have.
+func (o *oracle) missing() (n int, first event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var left []event
-	for _, c := range o.order {
-		for _, change := range c.changes {
-			if o.times[change.id] == 0 && strings.HasPrefix(change.key, o.since) {
-				left = append(left, change.event)
+	for i := o.whole; i < len(o.order); i++ {
+		for _, change := range o.order[i].changes {
+			if o.times[change.id] > 0 || !strings.HasPrefix(change.key, o.since) {
+				continue
+			}
+			if n++; n == 1 {
+				first = change.event
 			}
 		}
+		if n == 0 {
+			o.whole = i + 1
+		}
 	}
-	return left
+	return n, first
 }
 
 // accept forgets what was, as a person did: from here on only events with such keys count.

@@ -26,8 +26,10 @@ const (
 	invalidProducerMapping int16 = 49
 	concurrentTransactions int16 = 51
 	operationNotAttempted  int16 = 55
+	invalidRecord          int16 = 87
 	producerFenced         int16 = 90
 	corruptMessage         int16 = 2
+	topicForbidden         int16 = 29
 	leaderNotAvailable     int16 = 5
 	topicAlreadyExists     int16 = 36
 	noSequence             int32 = -1
@@ -236,6 +238,15 @@ func (p *partition) read(offset int64, bytes int) (code int16, records []byte) {
 		records = append(records, b.wire...)
 	}
 	return none, records
+}
+
+// remove takes the batches away that lie below an offset.
+func (p *partition) remove(below int64) {
+	i := slices.IndexFunc(p.batches, func(b batch) bool { return b.offset+int64(b.count) > below })
+	if i < 0 {
+		i = len(p.batches)
+	}
+	p.batches, p.start = p.batches[i:], max(p.start, min(below, p.end))
 }
 
 // clear removes all records, as retention or DeleteRecords does.

@@ -48,9 +48,13 @@ func relationMessage() []byte {
 
 func insertMessage(e event, at time.Time) []byte {
 	be := binary.BigEndian
-	b := be.AppendUint32([]byte{'I'}, outboxOID)
+	b := be.AppendUint32(append(make([]byte, 0, 256), 'I'), outboxOID)
 	b = be.AppendUint16(append(b, 'N'), uint16(len(outbox)))
-	values := []string{e.id, e.kind, e.key, "Changed", fmt.Sprintf(`{"version": %d}`, e.version), "{}", at.Format("2006-01-02 15:04:05.999999-07")}
+	payload := fmt.Sprintf(`{"version": %d}`, e.version)
+	if e.poison {
+		payload = poisonMark
+	}
+	values := []string{e.id, e.kind, e.key, "Changed", payload, "{}", at.Format("2006-01-02 15:04:05.999999-07")}
 	for _, v := range values {
 		b = be.AppendUint32(append(b, 't'), uint32(len(v)))
 		b = append(b, v...)

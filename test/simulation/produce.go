@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -9,17 +11,23 @@ import (
 // produce appends batches, and tells of it as the weather lets it.
 func (b *brokerConn) produce(req *kmsg.ProduceRequest) kmsg.Response {
 	w := b.k.weather
+	b.k.reached(b.process, sending)
 	if b.k.chance(w.lostRequest) {
 		return nil
 	}
 	answer := req.ResponseKind().(*kmsg.ProduceResponse)
+	if b.k.chance(w.throttled) {
+		answer.ThrottleMillis = int32(b.k.rng.IntN(2000))
+	}
 	for _, asked := range req.Topics {
 		t := kmsg.ProduceResponseTopic{Topic: asked.Topic}
 		for _, a := range asked.Partitions {
 			code, offset := b.append(place{asked.Topic, a.Partition}, a.Records)
-			t.Partitions = append(t.Partitions, kmsg.ProduceResponseTopicPartition{
-				Partition: a.Partition, ErrorCode: code, BaseOffset: offset, LogAppendTime: -1,
-			})
+			result := kmsg.ProduceResponseTopicPartition{Partition: a.Partition, ErrorCode: code, BaseOffset: offset, LogAppendTime: -1}
+			if code == invalidRecord && b.k.names {
+				result.ErrorRecords = blame(a.Records)
+			}
+			t.Partitions = append(t.Partitions, result)
 		}
 		answer.Topics = append(answer.Topics, t)
 	}
@@ -27,6 +35,23 @@ func (b *brokerConn) produce(req *kmsg.ProduceRequest) kmsg.Response {
 		return nil
 	}
 	return answer
+}
+
+// poisonMark is the payload of a row that a broker's rules for records refuse.
+const poisonMark = `{"poison": true}`
+
+// deadLetters is the topic of those.
+const deadLetters = "outrider.dead-letter"
+
+// blame names the first record that is refused.
+func blame(wire []byte) []kmsg.ProduceResponseTopicPartitionErrorRecord {
+	b, _ := readBatch(wire)
+	records, err := b.records()
+	i := slices.IndexFunc(records, func(r kmsg.Record) bool { return string(r.Value) == poisonMark })
+	if err != nil || i < 0 {
+		return nil
+	}
+	return []kmsg.ProduceResponseTopicPartitionErrorRecord{{RelativeOffset: int32(i)}}
 }
 
 // append puts one batch into a partition's log.
@@ -43,6 +68,9 @@ func (b *brokerConn) append(at place, wire []byte) (code int16, offset int64) {
 	if !ok {
 		return corruptMessage, -1
 	}
+	if at.topic != deadLetters && bytes.Contains(wire, []byte(poisonMark)) {
+		return invalidRecord, -1
+	}
 	end := p.end
 	code, offset = p.append(read, time.Now(), b.k.expiration)
 	if code != none {
@@ -50,6 +78,7 @@ func (b *brokerConn) append(at place, wire []byte) (code int16, offset int64) {
 	}
 	if p.end > end {
 		b.k.took(p, p.batches[len(p.batches)-1])
+		b.k.tell()
 	}
 	switch {
 	case b.k.chance(w.notEnoughLate):
@@ -60,30 +89,35 @@ func (b *brokerConn) append(at place, wire []byte) (code int16, offset int64) {
 	return none, offset
 }
 
-// fetchPoll is how often a fetch that waits looks again.
-const fetchPoll = 5 * time.Millisecond
-
 // fetch answers with what is there, and waits a little where nothing is.
 func (b *brokerConn) fetch(req *kmsg.FetchRequest) kmsg.Response {
-	until := time.Now().Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)
-	for {
-		answer, something := b.read(req)
-		if answer == nil {
-			return nil
-		}
-		if something || !time.Now().Before(until) {
+	patience := time.NewTimer(time.Duration(req.MaxWaitMillis) * time.Millisecond)
+	defer patience.Stop()
+	for waited := false; ; {
+		answer, changed := b.read(req, waited)
+		if changed == nil {
 			return answer
 		}
-		time.Sleep(fetchPoll)
+		select {
+		case <-changed:
+		case <-patience.C:
+			waited = true
+		}
+		b.k.mu.Lock()
+		b.k.waiting--
+		b.k.mu.Unlock()
 	}
 }
 
-func (b *brokerConn) read(req *kmsg.FetchRequest) (_ kmsg.Response, something bool) {
+// read gives what a fetch is to be answered with; or, unless that is to be had now, what tells when there may be something.
+func (b *brokerConn) read(req *kmsg.FetchRequest, now bool) (_ kmsg.Response, changed <-chan struct{}) {
 	b.k.mu.Lock()
 	defer b.k.mu.Unlock()
 	if !b.k.up[b.id] {
-		return nil, false
+		return nil, nil
 	}
+	b.k.reached(b.process, scanning)
+	something := now
 	answer := req.ResponseKind().(*kmsg.FetchResponse)
 	for _, asked := range req.Topics {
 		t := kmsg.FetchResponseTopic{Topic: asked.Topic}
@@ -99,5 +133,9 @@ func (b *brokerConn) read(req *kmsg.FetchRequest) (_ kmsg.Response, something bo
 		}
 		answer.Topics = append(answer.Topics, t)
 	}
-	return answer, something
+	if !something {
+		b.k.waiting++
+		return nil, b.k.changed
+	}
+	return answer, nil
 }

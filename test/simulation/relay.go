@@ -55,6 +55,9 @@ func (w *world) startRelay(name string) *relay {
 			Conn:       broker.Config{Dial: dial, ClientID: name, Timeout: w.plan.brokerTimeout},
 			BatchBytes: w.plan.batchBytes, RenewInterval: w.plan.renew, Stats: stats, Log: log,
 		}
+		if w.plan.poison > 0 {
+			s.OnPoison = sink.DeadLetter
+		}
 		if w.plan.delivery == cdc.ExactlyOnce {
 			s.Ledger = ledger
 		}

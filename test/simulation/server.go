@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -16,7 +17,8 @@ type lsn = pglogrepl.LSN
 // event is a row of the outbox.
 type event struct {
 	id, kind, key string
-	version       int // of the key, in commit order
+	version       int  // of the key, in commit order
+	poison        bool // no topic takes it but that of the dead letters
 }
 
 // change is an inserted row in WAL.
@@ -40,6 +42,7 @@ type slot struct {
 	restart   lsn // decoding begins here
 	pid       uint32
 	synced    bool
+	lost      bool // its WAL has been removed
 }
 
 // serverState says whether connections are taken.
@@ -68,6 +71,8 @@ type server struct {
 	storedTo func(before lsn, r row)
 	// unknown is told of a statement that the model cannot run.
 	unknown func(sql string)
+	journey *journey
+	full    atomic.Bool // no connection is left for who comes now
 
 	mu       sync.Mutex
 	rng      *rand.Rand
@@ -92,7 +97,7 @@ type scanRow struct {
 
 func newServer(seed uint64) *server {
 	return &server{
-		systemID: "7000000000000000001", senderTimeout: 10 * time.Second, confirmedTo: func(lsn) {}, storedTo: func(lsn, row) {}, unknown: func(string) {},
+		systemID: "7000000000000000001", senderTimeout: 10 * time.Second, confirmedTo: func(lsn) {}, storedTo: func(lsn, row) {}, unknown: func(string) {}, journey: newJourney(),
 		rng: random(seed, "server"), timeline: 1, started: time.Now(), end: 0x1000000, slots: make(map[string]*slot),
 		rows: make(map[string]row), places: make(map[string]map[place]scanRow), backends: make(map[uint32]*backend),
 	}
@@ -269,6 +274,17 @@ func (s *server) has(slot string) bool {
 	return s.slots[slot] != nil
 }
 
+// wanted gives the places in Kafka's logs from which on a restart of the relay reads.
+func (s *server) wanted() map[place]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := make(map[place]int64)
+	for at, r := range s.places["model"] {
+		from[at] = r.from
+	}
+	return from
+}
+
 // slotJSON is a row of pg_replication_slots.
 func (s *server) slotJSON(name string) []byte {
 	sl := s.slots[name]
@@ -279,9 +295,13 @@ func (s *server) slotJSON(name string) []byte {
 	if sl.pid != 0 {
 		pid = strconv.Itoa(int(sl.pid))
 	}
+	status := "reserved"
+	if sl.lost {
+		status = "lost"
+	}
 	return fmt.Appendf(nil, `{"slot_name": %q, "plugin": "pgoutput", "database": "model", "two_phase": false, "active": %t, "active_pid": %s,
-		"restart_lsn": %q, "confirmed_flush_lsn": %q, "wal_status": "reserved", "synced": %t, "failover": false, "invalidation_reason": null, "conflicting": false}`,
-		sl.name, sl.pid != 0, pid, sl.restart, sl.confirmed, sl.synced)
+		"restart_lsn": %q, "confirmed_flush_lsn": %q, "wal_status": %q, "synced": %t, "failover": false, "invalidation_reason": null, "conflicting": false}`,
+		sl.name, sl.pid != 0, pid, sl.restart, sl.confirmed, status, sl.synced)
 }
 
 // from gives the first transaction that lies at or above a position in WAL.

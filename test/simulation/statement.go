@@ -251,6 +251,7 @@ func claim(b *backend, args []any) ([][]any, string, error) {
 	r["generation"] = r["generation"].(int64) + 1
 	r["instance"], r["heartbeat_at"], r["updated_at"] = args[2], now, now
 	b.s.written()
+	b.s.journey.reach(b.process, claimed)
 	return [][]any{append(r.values(), before...)}, "INSERT 0 1", nil
 }
 

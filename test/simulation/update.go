@@ -68,6 +68,12 @@ func updating(flat string) *statement {
 			}
 			b.s.storedTo(before, r)
 			b.s.written()
+			switch {
+			case r.lsn() > before:
+				b.s.journey.reach(b.process, storing)
+			case strings.Contains(sets, "kafka_cluster_id"):
+				b.s.journey.reach(b.process, prepared)
+			}
 		}
 		return nil, "UPDATE " + strconv.Itoa(changed), nil
 	}

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,11 @@ var judgements = []struct {
 		time.Sleep(time.Second) // for commits that the relay does not see
 		w.pg.advance()
 	}, "gap"},
+	{"the slot is dropped and made anew", true, func(w *world, _ *image) {
+		time.Sleep(time.Second)
+		w.pg.remake()
+	}, "gap"},
+	{"the WAL that the slot needs is removed", true, func(w *world, _ *image) { w.pg.invalidate() }, "gap"},
 	{"another database system is there", true, func(w *world, _ *image) { w.pg.replace() }, "other cluster"},
 	{"another Kafka cluster is there", true, func(w *world, _ *image) { w.kafka.locked(func() { w.kafka.id = "another" }) }, "other cluster"},
 	{"a topic is made anew while the relay is away", true, func(w *world, _ *image) { w.recreate() }, "kafka lost data"},
@@ -49,7 +55,8 @@ func TestWhatOnlyAPersonCanJudgeIsAVerdict(t *testing.T) {
 			for seed := range uint64(2) {
 				synctest.Test(t, func(t *testing.T) {
 					p := planFor(seed, cdc.ExactlyOnce)
-					p.faults, p.standby, p.checkpoint = 0, false, time.Second
+					p.faults, p.standby, p.checkpoint, p.poison, p.late = 0, false, time.Second, 0, false
+					p.length, p.pace = time.Minute, 40*time.Millisecond
 					w := newWorld(seed, p)
 					w.kafka.sluggish = false // until what was sent first is stored, no place in a log is known as the relay's own
 					w.runToVerdict(j.stopped, j.after, j.verdict)
@@ -94,6 +101,7 @@ func (w *world) runToVerdict(stopped bool, after func(*world, *image), verdict s
 		}
 	}
 	<-w.nemesis.relay("a").done
+	w.pg.dropLost()
 	if w.failed() || !w.decide(verdict) {
 		w.net.end()
 		return
@@ -164,6 +172,29 @@ func (s *server) advance() {
 	}
 }
 
+func (s *server) remake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.slots {
+		s.slots[name] = &slot{name: name, confirmed: s.end, saved: s.end, restart: s.end}
+	}
+}
+
+func (s *server) invalidate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.slots {
+		sl.lost = true
+	}
+}
+
+// dropLost drops what can never be read again, as the verdict's advice says.
+func (s *server) dropLost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.slots, func(_ string, sl *slot) bool { return sl.lost })
+}
+
 func (s *server) replace() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +220,7 @@ func TestShutdownOfPostgresWaitsForNoRelay(t *testing.T) {
 		t.Run(claim, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := planFor(1, cdc.ExactlyOnce)
-				p.far = 1
+				p.far, p.late = 1, false
 				w := newWorld(1, p)
 				w.nemesis.launch("a")
 				for !w.pg.has("outrider_model") {

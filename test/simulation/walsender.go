@@ -94,6 +94,7 @@ func (b *backend) acquire(name string) error {
 		return &pgError{"55006", fmt.Sprintf("replication slot %q is active for PID %d", name, sl.pid), "ReplicationSlotAcquire"}
 	}
 	sl.pid, b.slot = b.pid, sl
+	b.s.journey.begin(b.process, b.pid)
 	return nil
 }
 
@@ -309,7 +310,7 @@ func (w *walsender) transaction(c *commit, end lsn) {
 // wal is an XLogData message.
 func (w *walsender) wal(at, end lsn, message []byte) {
 	be := binary.BigEndian
-	data := be.AppendUint64([]byte{'w'}, uint64(at))
+	data := be.AppendUint64(append(make([]byte, 0, 25+len(message)), 'w'), uint64(at))
 	data = be.AppendUint64(data, uint64(end))
 	data = be.AppendUint64(data, micros(time.Now()))
 	w.b.Send(&pgproto3.CopyData{Data: append(data, message...)})

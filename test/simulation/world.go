@@ -30,6 +30,10 @@ type plan struct {
 	far           int           // how far apart the hosts are, see link
 	// forgetful brokers remember a producer for minutes only, and Kafka is away for as long.
 	forgetful bool
+	// poison is how many rows of a thousand no topic takes but that of the dead letters.
+	poison int
+	// late topics are made when the relay waits for them.
+	late bool
 }
 
 // world is one history.
@@ -41,10 +45,13 @@ type world struct {
 	net     *network
 	pg      *server
 	kafka   *cluster
+	journey *journey
 	oracle  *oracle
 	nemesis *nemesis
 
 	mu       sync.Mutex
+	twin     *server        // that the address leads to as well, if any
+	turns    map[string]int // of processes, to reach one or the other
 	lines    []string
 	failures []string
 	verdicts []string
@@ -52,29 +59,43 @@ type world struct {
 }
 
 func newWorld(seed uint64, p plan) *world {
-	w := &world{seed: seed, plan: p, began: time.Now(), net: newNetwork(seed), pg: newServer(seed), kafka: newCluster(seed, 3)}
-	w.oracle, w.nemesis = newOracle(w), newNemesis(w)
+	w := &world{seed: seed, plan: p, began: time.Now(), turns: make(map[string]int), net: newNetwork(seed), pg: newServer(seed), kafka: newCluster(seed, 3)}
+	w.journey, w.oracle, w.nemesis = w.pg.journey, newOracle(w), newNemesis(w)
 	rng := random(seed, "world")
-	w.pg.senderTimeout = 10 * time.Second
+	w.pg.senderTimeout = 6 * time.Second
 	w.pg.confirmedTo = w.oracle.confirmed
 	w.pg.storedTo = w.oracle.saved
 	w.pg.unknown = func(sql string) { w.fail("the model knows no such statement: %s", sql) }
-	w.kafka.took, w.kafka.produces = w.oracle.took, w.oracle.produces
+	w.kafka.took, w.kafka.produces, w.kafka.reached = w.oracle.took, w.oracle.produces, w.journey.reach
 	if p.forgetful {
-		w.kafka.expiration, w.kafka.tells = 5*time.Minute, true
+		w.kafka.expiration, w.kafka.tells = time.Minute, true
 	}
 	w.pg.obeysLower = rng.IntN(2) == 0
 	w.kafka.sluggish = rng.IntN(3) == 0
 	w.kafka.txns.slow = rng.IntN(3) == 0
 	w.kafka.txns.skips = rng.IntN(2) == 0
 	w.net.accept, w.net.far = w.accept, p.far
+	w.kafka.names = rng.IntN(2) == 0
 	w.kafka.locked(func() {
+		w.kafka.create(deadLetters, 1)
 		w.kafka.create("outbox.event.order", 3)
 		for _, kind := range kinds {
-			w.kafka.create("outbox.event."+kind, 1)
+			if !p.late {
+				w.kafka.create("outbox.event."+kind, 1)
+			}
 		}
 	})
 	return w
+}
+
+// createTopics makes the topics of the kinds one after another, each when there may be rows for it already.
+func (w *world) createTopics() {
+	rng := random(w.seed, "topics")
+	for i, kind := range kinds {
+		from := w.plan.length * time.Duration(i) / time.Duration(len(kinds))
+		time.Sleep(time.Until(w.began.Add(from + time.Duration(rng.IntN(2000))*time.Millisecond)))
+		w.kafka.locked(func() { w.kafka.create("outbox.event."+kind, 1) })
+	}
 }
 
 // postgresAddr is where the relay's URL leads.
@@ -83,7 +104,7 @@ const postgresAddr = "127.0.0.1:5432"
 // accept brings a connection to the server at an address.
 func (w *world) accept(c net.Conn, addr string) (func(), error) {
 	if addr == postgresAddr {
-		if serve, ok := w.pg.accept(c.(conn)); ok {
+		if serve, ok := w.route(c.(conn).process).accept(c.(conn)); ok {
 			return serve, nil
 		}
 		return nil, syscall.ECONNREFUSED
@@ -96,6 +117,19 @@ func (w *world) accept(c net.Conn, addr string) (func(), error) {
 		return serve, nil
 	}
 	return nil, syscall.ECONNREFUSED
+}
+
+// route gives the server that a process reaches next: while the address leads to two, one and the other in turn.
+func (w *world) route(process string) *server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.twin == nil {
+		return w.pg
+	}
+	if w.turns[process]++; w.turns[process]%2 == 0 {
+		return w.pg
+	}
+	return w.twin
 }
 
 // note writes a line of the history.
@@ -149,13 +183,13 @@ func (w *world) history() string {
 // settle waits until everything has arrived.
 func (w *world) settle() {
 	const patience = 10 * time.Minute
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		left := w.oracle.missing()
-		if len(left) == 0 || w.failed() {
+	for began := time.Now(); ; time.Sleep(time.Second) {
+		left, first := w.oracle.missing()
+		if left == 0 || w.failed() {
 			return
 		}
 		if time.Since(began) > patience {
-			w.fail("%d events are not in Kafka %s after the last fault, %v the first of them", len(left), patience, left[0])
+			w.fail("%d events are not in Kafka %s after the last fault, %v the first of them", left, patience, first)
 			return
 		}
 	}
@@ -170,13 +204,13 @@ func (w *world) run() {
 	if w.plan.standby {
 		w.nemesis.launch("b")
 	}
-	writing := make(chan struct{})
-	go func() {
-		defer close(writing)
-		newWriter(w).run(w.began.Add(w.plan.length))
-	}()
+	var others sync.WaitGroup
+	others.Go(func() { newWriter(w).run(w.began.Add(w.plan.length)) })
+	if w.plan.late {
+		others.Go(w.createTopics)
+	}
 	w.nemesis.run()
-	<-writing
+	others.Wait()
 	w.settle()
 	for _, name := range []string{"a", "b"} {
 		if r := w.nemesis.relay(name); r != nil {

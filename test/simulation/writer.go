@@ -61,6 +61,7 @@ func (x *writer) insert(tx *[]change) {
 	}
 	x.w.pg.insert(tx, event{
 		id: fmt.Sprintf("00000000-0000-0000-0000-%012d", x.ids), kind: kind, key: fmt.Sprintf("%s%d", x.keys, x.rng.IntN(4)),
+		poison: x.rng.IntN(1000) < x.w.plan.poison,
 	})
 }
 
