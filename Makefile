@@ -14,8 +14,9 @@ POSTGRES_PARTS := ./cdc ./checkpoint ./migrations
 # The tests of the whole that send the most rows along every path, for the race detector to see the relay's binary.
 FLOW := ^(TestRowsArriveInCommitOrderByteForByte|TestKillsRepeatOnlyWhatWasNotStored|TestCleanStopRepeatsNothing)$$
 # -count=1: go test knows nothing of the binary that the tests in test/ start, and would show an old result.
-# -p=1: a package at a time, since two of them that start servers would measure each other.
+# -p=1: a package at a time, since the tests of the whole fill a machine by themselves. Those of the parts do not.
 TEST := $(GO) test -count=1 -p=1 -timeout=25m
+TEST_PARTS := $(GO) test -count=1 -timeout=14m
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +28,9 @@ demo: ## watch rows turn into records, without a server of your own
 	$(GO) run ./cmd/demo
 
 test: fetch ## run all tests on the newest Postgres and Kafka, and a selection on the oldest Postgres
-	$(TEST) ./...
-	PGTEST_MAJOR=14 $(TEST) $(POSTGRES_PARTS)
+	$(TEST_PARTS) $(PARTS)
+	$(TEST) ./test/... ./docs/...
+	PGTEST_MAJOR=14 $(TEST_PARTS) $(POSTGRES_PARTS)
 	PGTEST_MAJOR=14 $(TEST) -run '^TestCommittedRowsBecomeRecords$$' ./test
 
 test-all: deps ## run all tests on Postgres 14 to 18, then on Kafka 3.9 (an hour and more)
@@ -42,7 +44,7 @@ race: fetch ## run all tests with the race detector, in the relay's binary too
 	RELAYTEST_RACE=1 $(GO) test -race -count=1 -p=1 -timeout=40m ./...
 
 race-parts: fetch ## run the tests of the parts, and the flow of rows, with the race detector
-	$(GO) test -race -count=1 -timeout=14m $(PARTS)
+	$(TEST_PARTS) -race $(PARTS)
 	RELAYTEST_RACE=1 $(TEST) -run '$(FLOW)' ./test
 
 failpoints: fetch ## kill the relay at every failpoint: first, second, last and a random hit
