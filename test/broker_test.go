@@ -93,7 +93,7 @@ func usage(t *testing.T, r *harness.Relay) harness.Usage {
 func TestHalfOpenBrokerConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	s, proxy := newStage(t, sharedPostgres(t)), harness.NewProxy(t, "")
-	kafka := harness.NewKafka(t, harness.KafkaOptions{Listeners: []harness.KafkaListener{{Name: "PROXIED", Protocol: "PLAINTEXT", Proxy: proxy}}})
+	kafka := harness.NewKafka(t, harness.KafkaOptions{Listeners: []harness.KafkaListener{{Name: "PROXIED", Protocol: "PLAINTEXT", Proxies: []*harness.Proxy{proxy}}}})
 	kafka.CreateTopic(t, s.topic("a"), 3, 1, nil)
 	relay := s.startRelaying(t, []string{proxy.Addr()}, impatient)
 	writer := harness.StartWriter(t, s.url, 2*time.Millisecond, 100, s.aggregate("a"))

@@ -18,7 +18,7 @@ func TestBacklogOfDaysIsPublishedOnceThoughAnswersAreLost(t *testing.T) {
 	proxy, network := harness.NewProxy(t, ""), &harness.Lossy{Every: 3, Unbounded: "producer.id.expiration.ms"}
 	proxy.SetFilter(network.Filter)
 	kafka := harness.NewKafka(t, harness.KafkaOptions{
-		Listeners: []harness.KafkaListener{{Name: "LOSSY", Protocol: "PLAINTEXT", Proxy: proxy}},
+		Listeners: []harness.KafkaListener{{Name: "LOSSY", Protocol: "PLAINTEXT", Proxies: []*harness.Proxy{proxy}}},
 		Settings:  map[string]string{"producer.id.expiration.ms": "10000", "producer.id.expiration.check.interval.ms": "10"},
 	})
 	repeats := func(t *testing.T, config string) (n int) {

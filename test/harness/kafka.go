@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -33,14 +34,17 @@ type KafkaOptions struct {
 	Settings map[string]string
 	// Listeners are further ways into each node.
 	Listeners []KafkaListener
+	// Heap is each node's, as java takes it. Zero: smallHeap.
+	Heap string
 }
 
 // KafkaListener is a way into a node beside the plain one.
 type KafkaListener struct {
 	Name     string // upper case; what server.properties know it by
 	Protocol string // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
-	// Proxy, where it is not nil, is what a node tells clients to connect to. It gets the listener as its target; one node only.
-	Proxy *Proxy
+	// Proxies, where there are any, are what the nodes tell clients to connect to, one for each node. They get the listeners as
+	// their targets.
+	Proxies []*Proxy
 }
 
 // Kafka is a running cluster.
@@ -89,7 +93,7 @@ func StartKafka(ctx context.Context, o KafkaOptions) (*Kafka, error) {
 		if err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
-		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), heap: smallHeap, kafka: installation}
+		n := &KafkaNode{ID: id, Addr: loopback(port), dir: filepath.Join(k.dir, fmt.Sprintf("node%d", id)), heap: cmp.Or(o.Heap, smallHeap), kafka: installation}
 		if err := n.listen(o.Listeners); err != nil {
 			return nil, errors.Join(err, k.Close())
 		}
@@ -136,8 +140,8 @@ func (n *KafkaNode) listen(listeners []KafkaListener) error {
 			return err
 		}
 		n.Listeners[l.Name] = loopback(port)
-		if l.Proxy != nil {
-			l.Proxy.SetTarget(loopback(port))
+		if len(l.Proxies) > 0 {
+			l.Proxies[n.ID-1].SetTarget(loopback(port))
 		}
 	}
 	return nil
@@ -163,8 +167,8 @@ func (n *KafkaNode) configure(controller string, o KafkaOptions) error {
 	}
 	for _, l := range o.Listeners {
 		advertised := n.Listeners[l.Name]
-		if l.Proxy != nil {
-			advertised = l.Proxy.Addr()
+		if len(l.Proxies) > 0 {
+			advertised = l.Proxies[n.ID-1].Addr()
 		}
 		settings["listeners"] += "," + l.Name + "://" + n.Listeners[l.Name]
 		settings["advertised.listeners"] += "," + l.Name + "://" + advertised

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ type Proxy struct {
 	stalled bool
 	refuse  bool
 	delay   time.Duration
+	rate    int // bytes a second; 0: all
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -39,17 +41,26 @@ type Filter interface {
 	Answer(piece []byte) ([]byte, error)
 }
 
-// NewProxy relays to target until the test ends.
-func NewProxy(t testing.TB, target string) *Proxy {
-	t.Helper()
+// StartProxy relays to target until it is closed.
+func StartProxy(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("proxy: %v", err)
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p := &Proxy{listener: l, targets: []string{target}, conns: make(map[net.Conn]*link)}
 	p.flow = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
-	t.Cleanup(p.close)
+	return p, nil
+}
+
+// NewProxy relays to target until the test ends.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	p, err := StartProxy(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
 	return p
 }
 
@@ -96,6 +107,9 @@ func (p *Proxy) Accept() { p.set(func() { p.refuse = false }) }
 
 // Latency delays what passes, in each direction.
 func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.delay = d }) }
+
+// Trickle lets so many bytes a second pass on each connection, in each direction; 0: as many as come.
+func (p *Proxy) Trickle(bytesPerSecond int) { p.set(func() { p.rate = bytesPerSecond }) }
 
 // Cut resets every connection.
 func (p *Proxy) Cut() {
@@ -180,7 +194,7 @@ func (p *Proxy) pass(l *link, from, to net.Conn) {
 		}
 		piece, refused := l.through(buf[:n], from == l.client)
 		if len(piece) > 0 {
-			if _, werr := to.Write(piece); werr != nil {
+			if werr := p.write(to, piece); werr != nil {
 				break
 			}
 		}
@@ -196,6 +210,25 @@ func (p *Proxy) pass(l *link, from, to net.Conn) {
 	p.set(func() { delete(p.conns, l.client) })
 }
 
+// write passes a piece on, no faster than the rate allows.
+func (p *Proxy) write(to net.Conn, piece []byte) error {
+	const turns = 50 // a second
+	for len(piece) > 0 {
+		p.mu.Lock()
+		n, rate := len(piece), p.rate
+		p.mu.Unlock()
+		if rate > 0 {
+			n = min(n, max(1, rate/turns))
+			time.Sleep(time.Second / turns)
+		}
+		if _, err := to.Write(piece[:n]); err != nil {
+			return err
+		}
+		piece = piece[n:]
+	}
+	return nil
+}
+
 // through gives what the link's filter makes of a piece.
 func (l *link) through(piece []byte, request bool) ([]byte, error) {
 	switch {
@@ -207,7 +240,8 @@ func (l *link) through(piece []byte, request bool) ([]byte, error) {
 	return l.filter.Answer(piece)
 }
 
-func (p *Proxy) close() {
+// Close resets every connection, and takes no more.
+func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.set(func() { p.closed = true })
 	p.Cut()

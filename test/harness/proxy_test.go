@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -104,5 +105,23 @@ func TestRefusedClientIsSentAway(t *testing.T) {
 	if _, err := refused.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read from a refused connection: %v", err)
 	}
+	pass(t, client, server)
+}
+
+func TestTrickleIsSlowAndLosesNothing(t *testing.T) {
+	p, client, server := pair(t)
+	p.Trickle(1000)
+	began, sent := time.Now(), strings.Repeat("drop", 50)
+	if _, err := io.WriteString(client, sent); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(server, got); err != nil || string(got) != sent {
+		t.Errorf("%q arrived: %v", got, err)
+	}
+	if took := time.Since(began); took < 190*time.Millisecond {
+		t.Errorf("200 bytes took %s at 1000 a second", took)
+	}
+	p.Trickle(0)
 	pass(t, client, server)
 }

@@ -306,16 +306,25 @@ func (r *Relay) Stop(t testing.TB) int {
 	return r.ExitCode(t, time.Minute)
 }
 
+// Wait waits for the end, and gives the exit code; -1 where a signal ended the process.
+func (r *Relay) Wait(ctx context.Context) (code int, err error) {
+	if err := r.proc.wait(ctx); err != nil {
+		return 0, err
+	}
+	<-r.eof
+	return r.proc.cmd.ProcessState.ExitCode(), nil
+}
+
 // ExitCode waits for the end.
 func (r *Relay) ExitCode(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.proc.wait(ctx); err != nil {
+	code, err := r.Wait(ctx)
+	if err != nil {
 		t.Fatalf("end of the relay: %v\n%s", err, r.Log())
 	}
-	<-r.eof
-	return r.proc.cmd.ProcessState.ExitCode()
+	return code
 }
 
 // Frozen is nil when the process has been stopped, by us or by itself.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -40,10 +41,18 @@ func (k *Kafka) CreateTopicOn(t testing.TB, node *KafkaNode, name string) {
 // MoveLeaders has the partitions of a topic that is on all of three nodes be led by others: partition p by the node first+p.
 func (k *Kafka) MoveLeaders(t testing.TB, topic string, first int) {
 	t.Helper()
-	adm := Admin(t, k.Brokers())
-	topics, err := adm.ListTopics(t.Context(), topic)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := k.RotateLeaders(ctx, Admin(t, k.Brokers()), topic, first); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// RotateLeaders is MoveLeaders for those who have a client. It returns when the leaders are others.
+func (k *Kafka) RotateLeaders(ctx context.Context, adm *kadm.Client, topic string, first int) error {
+	topics, err := adm.ListTopics(ctx, topic)
+	if err != nil {
+		return err
 	}
 	var assign kadm.AlterPartitionAssignmentsReq
 	leaders := make(map[int32]int32)
@@ -55,24 +64,39 @@ func (k *Kafka) MoveLeaders(t testing.TB, topic string, first int) {
 		assign.Assign(topic, p, replicas)
 		leaders[p] = replicas[0]
 	}
-	if _, err := adm.AlterPartitionAssignments(t.Context(), assign); err != nil {
-		t.Fatal(err)
+	if _, err := adm.AlterPartitionAssignments(ctx, assign); err != nil {
+		return err
 	}
-	Eventually(t, 30*time.Second, "other leaders of "+topic, func() error {
-		if _, err := adm.ElectLeaders(t.Context(), kadm.ElectPreferredReplica, assignedTo(topic, leaders)); err != nil {
-			return err
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := elect(ctx, adm, topic, leaders)
+		if err == nil {
+			return nil
 		}
-		topics, err := adm.ListTopics(t.Context(), topic)
-		if err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("other leaders of %s: %w", topic, err)
+		case <-tick.C:
 		}
-		for p, want := range leaders {
-			if now := topics[topic].Partitions[p].Leader; now != want {
-				return fmt.Errorf("node %d leads partition %d, not %d", now, p, want)
-			}
+	}
+}
+
+// elect asks for the leaders that are preferred, and returns nil once they lead.
+func elect(ctx context.Context, adm *kadm.Client, topic string, leaders map[int32]int32) error {
+	if _, err := adm.ElectLeaders(ctx, kadm.ElectPreferredReplica, assignedTo(topic, leaders)); err != nil {
+		return err
+	}
+	topics, err := adm.ListTopics(ctx, topic)
+	if err != nil {
+		return err
+	}
+	for p, want := range leaders {
+		if now := topics[topic].Partitions[p].Leader; now != want {
+			return fmt.Errorf("node %d leads partition %d, not %d", now, p, want)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func assignedTo(topic string, leaders map[int32]int32) kadm.TopicsSet {
