@@ -16,9 +16,14 @@ type Ledger struct {
 	partitions []checkpoint.Partition // likewise, read after the row was taken
 }
 
+// ask is the session's, with what to do about an error of Postgres: the sink it comes to knows nothing of that.
+func (l *Ledger) ask(ctx context.Context, f func(context.Context) error) error {
+	return advised(l.s.ask(ctx, f), &l.s.cfg.Postgres)
+}
+
 // Owner is an error unless the session still owns its slot.
 func (l *Ledger) Owner(ctx context.Context) error {
-	return l.s.ask(ctx, func(ctx context.Context) error {
+	return l.ask(ctx, func(ctx context.Context) error {
 		slot, err := readSlot(ctx, l.s.control, l.s.cfg.Postgres.Slot)
 		switch {
 		case err != nil:
@@ -38,7 +43,7 @@ func (l *Ledger) Producers() []int64 { return slices.Clone(l.row.ProducerIDs) }
 
 // AddProducer adds one, durably.
 func (l *Ledger) AddProducer(ctx context.Context, id int64) error {
-	return l.s.ask(ctx, func(ctx context.Context) error { return l.s.store.AddProducerID(ctx, id) })
+	return l.ask(ctx, func(ctx context.Context) error { return l.s.store.AddProducerID(ctx, id) })
 }
 
 // EachPartition yields the partitions that this relay may have written, and from where on a restart has to look for what it
@@ -69,7 +74,7 @@ func (l *Ledger) Register(ctx context.Context, topics []string, partitions []int
 	for i := range topics {
 		rows[i] = checkpoint.Partition{Topic: topics[i], ID: partitions[i], ScanFrom: scanFrom[i], Owned: owned[i]}
 	}
-	return l.s.ask(ctx, func(ctx context.Context) error { return l.s.store.Register(ctx, rows) })
+	return l.ask(ctx, func(ctx context.Context) error { return l.s.store.Register(ctx, rows) })
 }
 
 // Above says whether a transaction's commit LSN lies at or above the checkpoint, so that the stream brings it again, and

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outrider-relay/outrider/checkpoint"
 )
@@ -181,9 +182,12 @@ func (r *Relay) count(ctx context.Context, err error) {
 func classOf(err error) string {
 	var blocked *Blocked
 	var sink *sinkError
+	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &blocked):
 		return "blocked"
+	case errors.As(err, &pg):
+		return "postgres" // also where the sink has met it, through the ledger
 	case errors.As(err, &sink):
 		return "kafka"
 	case errors.Is(err, ErrInvariant):
