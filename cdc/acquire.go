@@ -49,10 +49,14 @@ func (s *session) judgeRow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if known {
-		if err := s.checkSlotOf(row); err != nil {
-			return err
-		}
+	switch {
+	case known:
+		err = s.checkSlotOf(row)
+	case s.facts.slot != nil:
+		s.readBefore, err = s.slotWasRead(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	s.generation = row.Generation
 	if err := s.heed(row); err != nil {
@@ -138,8 +142,29 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 		return row, s.redecided()
 	}
 	if first && !s.created {
-		s.log.Warn().Stringer("checkpoint", row.LSN).Msg("no checkpoint was stored under this name: starting where the slot stands; what a relay had sent from there on is sent again")
+		s.tellFirst(row.LSN)
 	}
 	err = s.judge(&row)
 	return row, err
+}
+
+// A slot that has brought nobody a transaction has no row here, or one of zeros, as it also has after a crash of the server.
+const selectSlotRead = `select coalesce((select total_txns > 0 from pg_stat_replication_slots where slot_name = $1), false)`
+
+// slotWasRead asks whether somebody has read from the slot. It is asked before the stream begins, which counts at once.
+func (s *session) slotWasRead(ctx context.Context) (read bool, err error) {
+	if err := s.control.QueryRow(ctx, selectSlotRead, s.cfg.Postgres.Slot).Scan(&read); err != nil {
+		return false, fmt.Errorf("ask whether the slot was read: %w", err)
+	}
+	return read, nil
+}
+
+// tellFirst says what it means that there was a slot and no checkpoint: that outrider init, or somebody else, has made the slot for
+// this start; or that the checkpoint of a relay which has run before is lost.
+func (s *session) tellFirst(at lsn) {
+	if s.readBefore {
+		s.log.Warn().Stringer("checkpoint", at).Msg("no checkpoint was stored under this name, though somebody has read from its slot: starting where the slot stands; what a relay had sent from there on is sent again")
+		return
+	}
+	s.log.Info().Stringer("checkpoint", at).Msg("first start, beside a slot that nobody has read from: starting where it stands")
 }

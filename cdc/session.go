@@ -31,6 +31,8 @@ type session struct {
 	facts   facts
 	created bool // the slot is new
 	stoodBy bool // another relay owned the slot at first
+	// readBefore says that somebody has read from the slot, for a relay without a checkpoint.
+	readBefore bool
 
 	generation int64                 // of the checkpoint row as last seen; 0: there is none
 	standing   checkpoint.Standing   // what the row says about a verdict, as far as the session knows; used within ask once save runs

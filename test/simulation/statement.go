@@ -91,6 +91,7 @@ var outbox = []struct {
 var readings = []readingStatement{
 	{"select exists (select from pg_namespace", []uint32{name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(true) }},
 	{"select exists (select from pg_class", []uint32{name, name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(true) }},
+	{"select coalesce((select total_txns > 0 from pg_stat_replication_slots", []uint32{name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(false) }},
 	{
 		"select current_setting('server_version_num')::int,", nil,
 		[]uint32{int4, text, text, boolean, text, int8, int8, text, text, text, text, boolean, boolean, boolean, int4},
