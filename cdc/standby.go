@@ -68,6 +68,13 @@ func (s *session) awaitSlot(ctx context.Context) error {
 		if err != nil || seen == nil || seen.lost() != "" || !seen.Active {
 			return err
 		}
+		end, err := readWALEnd(ctx, s.control)
+		if err != nil {
+			return err
+		}
+		now := s.facts
+		now.slot = seen
+		s.relay.setServer(now, end)     // what the slot holds back shows here too, for as long as somebody else reads it
 		s.relay.lag.restart(time.Now()) // what is not acked is the leader's lag
 		if seen.ActivePID != slot.ActivePID {
 			slot, holder = seen, ""
