@@ -53,13 +53,15 @@ func (n *nemesis) killRelay() (string, func(string)) {
 	}
 }
 
-// leaveLate kills a relay whose last requests to Kafka are still under way, and arrive when another session has begun.
+// leaveLate kills a relay whose last requests to Kafka, or to Postgres, are still under way, and arrive when another session
+// has begun.
 func (n *nemesis) leaveLate() (string, func(string)) {
+	toPostgres := n.rng.IntN(3) == 0
 	delay, before, pause := n.between(0, 20*time.Second), n.between(0, 2*time.Second), n.between(0, 3*time.Second)
 	return "relay *", func(name string) {
 		r := n.relay(name)
 		n.w.net.each(r.name, func(l *link) {
-			if !strings.Contains(l.name, postgresAddr) {
+			if strings.Contains(l.name, postgresAddr) == toPostgres {
 				l.slow(1, delay)
 			}
 		})

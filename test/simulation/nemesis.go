@@ -66,7 +66,7 @@ func (n *nemesis) draw(i int) blow {
 	f, aim := faults[n.rng.IntN(len(faults))], min(stages, stage(n.rng.IntN(2*int(stages))))
 	if i == 0 {
 		f, aim = faults[n.w.seed%uint64(len(faults))], stage(n.w.seed/uint64(len(faults))%uint64(stages))
-	} else if n.w.plan.forgetful && n.rng.IntN(3) == 0 {
+	} else if n.w.plan.forgetful && i == 1 {
 		f, aim = fault{"outage", (*nemesis).loseKafka}, stages
 	}
 	b := blow{n: n, fault: f.name, relay: n.anyRelay(), aim: aim}

@@ -143,8 +143,8 @@ func (o *oracle) saved(before lsn, r row) {
 	o.below(now, "stored")
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.stored = now; r["clean"] != true {
-		return
+	if o.stored = now; r["clean"] != true || o.w.plan.delivery != cdc.ExactlyOnce {
+		return // at-least-once knows nothing of what an earlier session left in Kafka
 	}
 	for _, c := range o.order[o.safe:] {
 		for _, change := range c.changes {

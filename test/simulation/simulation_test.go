@@ -49,7 +49,7 @@ func planFor(seed uint64, delivery string) plan {
 	case 0:
 		p.length, p.faults = 40*time.Second, 2+rng.IntN(4)
 	case 1:
-		p.forgetful, p.length = true, 3*time.Minute
+		p.forgetful, p.length, p.faults = true, 3*time.Minute, 2+rng.IntN(2)
 		p.checkpoint, p.renew = 5*time.Second, 0
 		if delivery != cdc.ExactlyOnce {
 			p.poison = 0 // it does not ask how long brokers remember it: behind a batch that is refused the next one gets in
@@ -162,4 +162,4 @@ func faultNames() (names []string) {
 
 func TestEveryEventIsInKafkaOnceWhateverHappens(t *testing.T) { playAll(t, 540, cdc.ExactlyOnce) }
 
-func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 60, "at-least-once") }
+func TestNoEventIsLostAtLeastOnce(t *testing.T) { playAll(t, 100, "at-least-once") }
