@@ -11,15 +11,20 @@ import (
 
 // A partition is old when its upper bound is. The bound is a literal of the column's type, as the server prints it.
 const selectOldPartitions = `
-select n.nspname || '.' || c.relname, i.inhdetachpending
-from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace
-join pg_class r on r.oid = i.inhparent join pg_namespace rn on rn.oid = r.relnamespace
-where rn.nspname = $2 and r.relname = $3 and c.relkind = 'r'
-	and substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''([^'']+)''\)$')::%s <= %s
+select name, pending, old, comment from (
+	select n.nspname || '.' || c.relname, i.inhdetachpending, coalesce(obj_description(c.oid, 'pg_class'), ''),
+		coalesce(substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''([^'']+)''\)$')::%s <= %s, false)
+	from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace
+	join pg_class r on r.oid = i.inhparent join pg_namespace rn on rn.oid = r.relnamespace
+	where rn.nspname = $2 and r.relname = $3 and c.relkind = 'r'
+) as partitions (name, pending, comment, old)
+where old or comment like '` + prunedComment + `%%'
 order by 1`
 
-// prunedComment marks a partition that was detached and cannot be dropped yet. An attached one never has it: somebody who
-// detaches it to keep it must not lose it.
+// prunedComment begins the comment on a partition that is being detached, or was and cannot be dropped yet; what it said before
+// follows. It is there before the partition is detached, which no transaction can hold together: a relay that is killed in between
+// leaves a table which the next round knows for its own. Where it did not come to that, the comment is taken back, for somebody
+// who detaches a partition to keep it must not lose it.
 const prunedComment = "Outrider: pruned."
 
 // dropPartitions takes partitions that are old as a whole out of the table and drops them. Not every one can be had that way: a
@@ -52,32 +57,62 @@ func detachOld(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark, age ti
 	if err != nil {
 		return fmt.Errorf("look at the partitions of %s: %w", t, err)
 	}
-	type partition struct {
-		name    string
-		pending bool
-	}
-	old, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o partition, err error) { return o, row.Scan(&o.name, &o.pending) })
+	old, err := pgx.CollectRows(rows, pgx.RowToStructByPos[agedPartition])
 	if err != nil {
 		return fmt.Errorf("look at the partitions of %s: %w", t, err)
 	}
 	for _, o := range old {
-		whole, err := isDelivered(ctx, conn, o.name, m)
-		if err != nil {
+		if err := o.detach(ctx, conn, t, m); err != nil {
 			return err
 		}
-		if !whole {
-			continue
+	}
+	return nil
+}
+
+// agedPartition is a partition that is old, or that an attempt before has marked.
+type agedPartition struct {
+	Name    string
+	Pending bool // an attempt before was cut off while it was being detached
+	Old     bool
+	Comment string
+}
+
+// detach takes the partition out of the table, unless a row in it may have to be delivered yet.
+func (o *agedPartition) detach(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark) error {
+	marked := strings.HasPrefix(o.Comment, prunedComment)
+	if o.Pending && !marked {
+		return nil // somebody else was cut off, who may want to keep it
+	}
+	whole := o.Pending
+	if o.Old && !whole {
+		var err error
+		if whole, err = isDelivered(ctx, conn, o.Name, m); err != nil {
+			return err
 		}
-		how := "concurrently"
-		if o.pending {
-			how = "finalize" // an attempt before was cut off
+	}
+	switch {
+	case !whole && marked:
+		return o.comment(ctx, conn, strings.TrimPrefix(strings.TrimPrefix(o.Comment, prunedComment), " "))
+	case !whole:
+		return nil
+	case !marked:
+		if err := o.comment(ctx, conn, strings.TrimSpace(prunedComment+" "+o.Comment)); err != nil {
+			return err
 		}
-		if _, err := conn.Exec(ctx, "alter table "+t.quoted()+" detach partition "+quoteTable(o.name)+" "+how); err != nil {
-			return fmt.Errorf("detach partition %s: %w", o.name, err)
-		}
-		if _, err := conn.Exec(ctx, "comment on table "+quoteTable(o.name)+" is '"+prunedComment+"'"); err != nil {
-			return fmt.Errorf("mark partition %s: %w", o.name, err)
-		}
+	}
+	how := "concurrently"
+	if o.Pending {
+		how = "finalize"
+	}
+	if _, err := conn.Exec(ctx, "alter table "+t.quoted()+" detach partition "+quoteTable(o.Name)+" "+how); err != nil {
+		return fmt.Errorf("detach partition %s: %w", o.Name, err)
+	}
+	return nil
+}
+
+func (o *agedPartition) comment(ctx context.Context, conn *pgx.Conn, text string) error {
+	if _, err := conn.Exec(ctx, "comment on table "+quoteTable(o.Name)+" is "+quoteLiteral(text)); err != nil {
+		return fmt.Errorf("mark partition %s: %w", o.Name, err)
 	}
 	return nil
 }
@@ -93,7 +128,7 @@ func isDelivered(ctx context.Context, conn *pgx.Conn, table string, m mark) (who
 
 const selectDetached = `
 select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = $1 and c.relkind = 'r' and not c.relispartition and obj_description(c.oid, 'pg_class') = '` + prunedComment + `'
+where n.nspname = $1 and c.relkind = 'r' and not c.relispartition and obj_description(c.oid, 'pg_class') like '` + prunedComment + `%'
 order by 1`
 
 // dropDetached drops what was detached from a table of the schema, in this pass or an earlier one. A row that came into it in

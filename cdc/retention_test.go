@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -172,4 +173,52 @@ func TestMarkOfAnotherServerIsRefused(t *testing.T) {
 	if _, err := prune(t.Context(), conn, agedTables(t, conn, nil, "public.outbox"), m, 0); err == nil || !strings.Contains(err.Error(), "different servers") {
 		t.Errorf("%v", err)
 	}
+}
+
+// cutter closes its connection when a statement has ended that contains a text, as the death of its process would.
+type cutter struct{ after string }
+
+func (c cutter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	return context.WithValue(ctx, c, d.SQL)
+}
+
+func (c cutter) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if sql, _ := ctx.Value(c).(string); strings.Contains(sql, c.after) {
+		_ = conn.PgConn().Conn().Close()
+	}
+}
+
+// Detaching a partition and dropping it are several transactions.
+func TestPartitionThatADeadRelayHasLeftIsFinished(t *testing.T) {
+	for name, after := range map[string]string{"before it was detached": "comment on table", "after it was detached": " detach partition "} {
+		t.Run(name, func(t *testing.T) {
+			conn := control(t, database(t, partitionedTable+`; comment on table outbox_1 is 'The events of 2020-01, UTC.'`))
+			cfg := conn.Config().Copy()
+			cfg.Tracer = cutter{after}
+			dies, err := pgx.ConnectConfig(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables, m := agedTables(t, conn, nil, "public.outbox"), mustMark(t, conn)
+			if _, err := prune(t.Context(), dies, tables, m, time.Hour); err == nil {
+				t.Fatal("it lives on")
+			}
+			p := mustPrune(t, conn, tables, m, time.Hour)
+			if got := partitions(t, conn); !slices.Equal(got, []string{"outbox_9"}) || len(p.Partitions) != 2 {
+				t.Errorf("%v went, %v are left", p.Partitions, got)
+			}
+		})
+	}
+	t.Run("it is wanted again", func(t *testing.T) {
+		conn := control(t, database(t, partitionedTable+`; comment on table outbox_1 is 'Outrider: pruned. The events of 2020-01, UTC.'`))
+		tables, m := agedTables(t, conn, nil, "public.outbox"), mustMark(t, conn)
+		if mustPrune(t, conn, tables, m, 100*365*24*time.Hour); left(t, conn, "outbox") != "1 2 3 4" {
+			t.Errorf("%s are left", left(t, conn, "outbox"))
+		}
+		// Whoever takes it out now wants to keep it.
+		run(t, conn, `alter table outbox detach partition outbox_1`)
+		if mustPrune(t, conn, tables, m, time.Hour); left(t, conn, "outbox_1") != "1" {
+			t.Errorf("%s are left of what was detached by hand", left(t, conn, "outbox_1"))
+		}
+	})
 }
