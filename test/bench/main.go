@@ -3,7 +3,7 @@
 // that an adapter describes (adapters/outrider.yaml), like any other (adapters/README.md).
 //
 //	go run ./test/bench                                               tables, after some minutes
-//	go run ./test/bench --full --json bench.json                      every scene, for hours
+//	go run ./test/bench --full --json bench.json                      every scene, an hour and more
 //	go run ./test/bench --rows 0 --single 0                           latency alone
 //	go run ./test/bench --rates "" --delivery exactly-once,at-least-once --rounds 3
 //	go run ./test/bench --rates "" --rows 0 --single 0 --huge 10000000
@@ -43,7 +43,7 @@ func main() {
 }
 
 // run measures, or takes what was measured before, and tells it. Figures of a relay that broke its promise are told too, and
-// are an error.
+// are an error; so are those of a run that ended early, but no file is written of them.
 func run(ctx context.Context, o options) error {
 	var r *results
 	var err error
@@ -52,18 +52,25 @@ func run(ctx context.Context, o options) error {
 	} else {
 		r, err = measure(ctx, o)
 	}
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+		return errors.Join(r.tell(o), r.broken())
+	case r != nil:
+		return errors.Join(err, r.print(os.Stdout))
 	}
-	if err := r.tell(o); err != nil {
-		return err
-	}
-	return r.broken()
+	return err
 }
 
-// measure starts the servers and plays every scene.
+// measure starts the servers and plays every scene. After an error it gives what was measured before.
 func measure(ctx context.Context, o options) (r *results, err error) {
 	b := &bench{options: o}
+	busy, err := busyCPUs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if busy > quiet {
+		b.say("others use %.0f %% of the CPUs: what is measured now says little", 100*busy)
+	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.start(ctx); err != nil {
 		return nil, err
@@ -72,12 +79,12 @@ func measure(ctx context.Context, o options) (r *results, err error) {
 		return nil, fmt.Errorf("warm the broker up: %w", err)
 	}
 	r = &results{Postgres: b.pg.Major, Kafka: b.kafka.Version}
-	r.Machine.CPUs, r.Machine.Go = runtime.NumCPU(), runtime.Version()
+	r.Machine.CPUs, r.Machine.Go, r.Machine.Busy = runtime.NumCPU(), runtime.Version(), busy
 	for _, load := range o.backlogs() {
 		for round := range o.rounds {
 			drains, err := b.drain(ctx, load, round)
 			if err != nil {
-				return nil, fmt.Errorf("drain a backlog (%s, round %d): %w", load, round+1, err)
+				return r, fmt.Errorf("drain a backlog (%s, round %d): %w", load, round+1, err)
 			}
 			r.Drains = append(r.Drains, drains...)
 		}
@@ -85,7 +92,7 @@ func measure(ctx context.Context, o options) (r *results, err error) {
 	for _, rate := range o.rates {
 		latencies, err := b.latency(ctx, rate)
 		if err != nil {
-			return nil, fmt.Errorf("latency at %d rows/s: %w", rate, err)
+			return r, fmt.Errorf("latency at %d rows/s: %w", rate, err)
 		}
 		r.Latencies = append(r.Latencies, latencies...)
 	}

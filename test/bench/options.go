@@ -64,7 +64,7 @@ func parse(args []string) (o options, err error) {
 	listed("delivery", "exactly-once", "of relays that offer more than one: exactly-once, at-least-once or both; latency is measured under the first")
 	listed("rates", "1000,5000", "rows a second at which latency is measured; empty: none")
 	listed("adapter", "outrider", "the relays: a name of test/bench/adapters, or a file")
-	everything := flags.Bool("full", false, "every payload, partition count, transport and delivery, three rounds, a huge transaction: for hours")
+	everything := flags.Bool("full", false, "every payload, partition count, transport and delivery, three rounds, a huge transaction: an hour and more")
 	flags.StringVar(&o.from, "from", "", "tell what this file of --json says, and measure nothing")
 	flags.StringVar(&o.json, "json", "", "file for everything that was measured; -: standard output, in place of the tables")
 	flags.StringVar(&o.svg, "svg", "", "file for a chart of the backlogs")

@@ -11,8 +11,9 @@ import (
 // results are all that was measured.
 type results struct {
 	Machine struct {
-		CPUs int    `json:"cpus"`
-		Go   string `json:"go"`
+		CPUs int     `json:"cpus"`
+		Go   string  `json:"go"`
+		Busy float64 `json:"busy"` // share of the CPUs that others used when it began
 	} `json:"machine"`
 	Postgres  int       `json:"postgres"`
 	Kafka     string    `json:"kafka"`

@@ -107,6 +107,26 @@ func TestResultsComeBackAsTheyWereWritten(t *testing.T) {
 	}
 }
 
+func TestFiguresOfABusyMachineSayThatTheyAre(t *testing.T) {
+	for share, busy := range map[float64]bool{0.05: false, 0.75: true} {
+		r := measured()
+		r.Machine.Busy = share
+		svg, err := r.chart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := r.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{out.String(), string(svg)} {
+			if strings.Contains(text, "others used 75 %") != busy {
+				t.Errorf("%v of the CPUs busy:\n%s", share, text)
+			}
+		}
+	}
+}
+
 func TestTablesGoBetweenTheMarksOfAPage(t *testing.T) {
 	page := "before\n" + pageBegin + "old\n" + pageEnd + "after\n"
 	once, err := measured().fill([]byte(page))

@@ -150,8 +150,12 @@ func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 // setting says on what the figures were taken.
 func (r *results) setting() string {
-	return fmt.Sprintf("%d CPUs, PostgreSQL %d, one Apache Kafka %s broker, all on one machine. Loss, repetition and order were checked in the same run.",
-		r.Machine.CPUs, r.Postgres, r.Kafka)
+	busy := ""
+	if r.Machine.Busy > quiet {
+		busy = fmt.Sprintf(" of whose CPUs others used %.0f %%: these are no figures to go by", 100*r.Machine.Busy)
+	}
+	return fmt.Sprintf("%d CPUs, PostgreSQL %d, one Apache Kafka %s broker, all on one machine%s. Loss, repetition and order were checked in the same run.",
+		r.Machine.CPUs, r.Postgres, r.Kafka, busy)
 }
 
 // print writes everything for a terminal.
