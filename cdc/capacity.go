@@ -13,6 +13,7 @@ type capacity struct {
 	slots, maxSlots, senders, maxSenders int
 	fsync, readOnly                      bool
 	idleSession, idleSlot                int64 // milliseconds, seconds; 0: never
+	connections                          int   // that the role may have; negative: any number
 	standbySlots                         string
 	standbys                             int    // physical walsenders
 	provider                             string // its administrator's role
@@ -25,6 +26,7 @@ select
 	current_setting('fsync')::bool, current_setting('default_transaction_read_only')::bool,
 	coalesce((select setting::bigint from pg_settings where name = 'idle_session_timeout'), 0),
 	coalesce((select setting::bigint from pg_settings where name = 'idle_replication_slot_timeout'), 0),
+	(select case when rolsuper then -1 else rolconnlimit end from pg_roles where rolname = current_user),
 	coalesce(current_setting('synchronized_standby_slots', true), ''),
 	(select count(*) from pg_replication_slots where slot_type = 'physical' and active),
 	coalesce((select min(rolname) from pg_roles
@@ -56,7 +58,7 @@ func (in *Inspection) set(name, value string, restart bool) string {
 func (in *Inspection) lookAtSettings(ctx context.Context) error {
 	var c capacity
 	err := in.conn.QueryRow(ctx, selectCapacity).Scan(&c.slots, &c.maxSlots, &c.senders, &c.maxSenders, &c.fsync, &c.readOnly,
-		&c.idleSession, &c.idleSlot, &c.standbySlots, &c.standbys, &c.provider)
+		&c.idleSession, &c.idleSlot, &c.connections, &c.standbySlots, &c.standbys, &c.provider)
 	if err != nil {
 		return fmt.Errorf("read the server's settings: %w", err)
 	}
@@ -97,6 +99,17 @@ func (in *Inspection) checkRoom(c *capacity) {
 			in.set("max_wal_senders", fmt.Sprint(c.maxSenders+5), true))
 	}
 	in.ok("replication slots: %d of %d in use; walsenders: %d of %d", c.slots, c.maxSlots, c.senders, c.maxSenders)
+	needs := 3 // saves, the listener, the stream
+	if in.cfg.Retention > 0 {
+		needs++
+	}
+	repair := "alter role " + roleOf(&in.cfg.Postgres) + " connection limit -1"
+	switch {
+	case c.connections >= 0 && c.connections < needs:
+		in.add(Fail, fmt.Sprintf("the role may have no more than %d connections", c.connections), fmt.Sprintf("a relay takes %d", needs), repair)
+	case c.connections >= 0 && c.connections < 2*needs:
+		in.add(Warn, fmt.Sprintf("the role may have no more than %d connections", c.connections), fmt.Sprintf("a relay takes %d, and one that stands by as many", needs), repair)
+	}
 }
 
 // The bounds within which a wal_sender_timeout is unremarkable.
@@ -203,6 +216,14 @@ func (in *Inspection) lookAtSlot(ctx context.Context) error {
 			"the primary's disk fills", "see why the relay is behind: outrider status")
 	default:
 		in.ok("slot %s holds back %d MiB of WAL (wal_status %s); %s", in.cfg.Postgres.Slot, held>>20, slot.WALStatus, reader)
+	}
+	var spilled, bytes int64
+	err := in.conn.QueryRow(ctx, `select coalesce(sum(spill_txns), 0), coalesce(sum(spill_bytes), 0) from pg_stat_replication_slots where slot_name = $1`, in.cfg.Postgres.Slot).Scan(&spilled, &bytes)
+	if err != nil {
+		return fmt.Errorf("read what decoding has spilled: %w", err)
+	}
+	if spilled > 0 {
+		in.ok("transactions that were too large for logical_decoding_work_mem, and went over the server's disk: %d, %d MiB", spilled, bytes>>20)
 	}
 	return nil
 }

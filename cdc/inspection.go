@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type Inspection struct {
 	Findings []Finding
 	// Tables are the outbox tables as the stream will describe them, as far as they are published, or are going to be.
 	Tables []*decoder.Relation
+	// Rows are some of the youngest rows of Tables, where the role may read them.
+	Rows []*decoder.Event
 	// Row is the relay's checkpoint, where Known says that there is one; Partitions are those of Kafka that it may have written.
 	Row        checkpoint.Row
 	Known      bool
@@ -99,14 +102,17 @@ func (in *Inspection) look(ctx context.Context) (err error) {
 	}
 	in.ok("PostgreSQL %s, system %s, timeline %d", f.versionText, f.server.systemID, f.server.timeline)
 	for _, part := range []func(context.Context) error{
-		in.lookAtCheckpoint, in.lookAtSettings, in.lookAtSlot, in.lookAtPublication, in.lookAtIdentity, in.lookAtRights,
+		in.lookAtCheckpoint, in.lookAtSettings, in.lookAtReplication, in.lookAtSlot, in.lookAtPublication, in.lookAtIdentity, in.lookAtRights, in.lookAtRetention,
 	} {
 		if err := part(ctx); err != nil {
 			return err
 		}
 	}
-	in.Tables, err = readRelations(ctx, in.conn, pg)
-	return err
+	if in.Tables, err = readRelations(ctx, in.conn, pg); err != nil {
+		return err
+	}
+	in.lookAtRows(ctx)
+	return nil
 }
 
 // lookAtCheckpoint gives the verdict that a start would come to. The slot was read before the row and the end of WAL is read
@@ -133,11 +139,52 @@ func (in *Inspection) lookAtCheckpoint(ctx context.Context) (err error) {
 		in.addAll(Fail, found)
 	case in.Known:
 		in.ok("a checkpoint at %s, delivery %s; the slot agrees with it", in.Row.LSN, in.Row.Delivery)
+		return in.lookAtCompany(ctx)
 	case in.facts.slot != nil:
 		in.ok("no checkpoint yet: the first start begins where the slot stands, at %s (a relay of this name that has run before would repeat what it sent from there on)", in.facts.slot.Confirmed)
 	default:
 		in.ok("neither checkpoint nor slot: the first start makes what is missing, and begins there; rows from before are not sent")
 	}
+	return nil
+}
+
+// lookAtCompany is about what a checkpoint alone tells: how delivery changes, and which other relays there are.
+func (in *Inspection) lookAtCompany(ctx context.Context) error {
+	if in.cfg.Delivery == ExactlyOnce && in.Row.Delivery != ExactlyOnce && !in.Row.Clean {
+		in.add(Warn, "delivery is to become exactly-once, and the last session of at-least-once has not ended cleanly", "what it sent after its checkpoint is sent again, for nothing tells which events those are",
+			"start the relay with kafka.delivery: at-least-once, stop it with SIGTERM (it drains), then change it; or take the repeats")
+	}
+	var others string
+	if err := in.conn.QueryRow(ctx, selectOthers, in.cfg.Name, in.cfg.Postgres.Slot).Scan(&others); err != nil {
+		return fmt.Errorf("look for other relays: %w", err)
+	}
+	if others != "" {
+		in.ok("other relays of this database: %s; rows that two of them stream are published twice", others)
+	}
+	return nil
+}
+
+// lookAtReplication opens a replication connection, as a session does: a pooler, a proxy or pg_hba.conf may let the one kind pass and
+// not the other, and an address with several servers behind it may lead each to another one.
+func (in *Inspection) lookAtReplication(ctx context.Context) error {
+	if slices.ContainsFunc(in.Findings, func(f Finding) bool { return f.Level == Fail }) {
+		return nil // which is likely to be why it could not be had
+	}
+	repl, err := dialReplication(ctx, &in.cfg.Postgres)
+	if err != nil {
+		in.failed("a replication connection cannot be had", err)
+		return nil
+	}
+	defer func() { _ = repl.close() }()
+	server, _, err := repl.identify(ctx)
+	if err == nil {
+		err = sameServer(server, in.facts.server)
+	}
+	if err != nil {
+		in.failed("a replication connection is no use", err)
+		return nil
+	}
+	in.ok("a replication connection reaches the same server")
 	return nil
 }
 

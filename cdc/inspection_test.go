@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/decoder"
 	"github.com/outrider-relay/outrider/migrations"
 )
 
@@ -91,6 +92,17 @@ func TestInspectionFindsWhatKeepsARelayFromWorking(t *testing.T) {
 		{"OtherSlot", row(`update outrider.checkpoint set slot = 'other'`), Fail, []string{"belongs to slot other"}},
 		{"OtherPrefixes", row(`update outrider.checkpoint set decode_hash = 'other'`), Fail, []string{"have changed since the last session"}},
 		{"Verdict", row(`update outrider.checkpoint set verdict = '{"id": "1", "case": "poison", "reason": "row 7", "advice": "outrider resolve --skip", "options": ["skip"]}'`), Fail, []string{"blocked (poison): row 7", "--skip"}},
+		{"DeliveryChangesAfterACrash", row(`update outrider.checkpoint set delivery = 'at-least-once'`), Warn, []string{"has not ended cleanly", "kafka.delivery: at-least-once"}},
+		{"OtherRelays", row(`insert into outrider.checkpoint (name, format, generation, instance, heartbeat_at, system_id, timeline, slot, lsn, delivery, updated_at)
+			select 'billing', format, generation, instance, heartbeat_at, system_id, timeline, 'other', lsn, delivery, updated_at from outrider.checkpoint`), OK, []string{"other relays of this database: billing"}},
+		{"ReplicationConnection", publish(`select`), OK, []string{"a replication connection reaches the same server"}},
+		{"UnloggedPartition", publish(`drop table outbox; create table outbox (id int, payload text) partition by range (id); create unlogged table young partition of outbox for values from (0) to (9)`), Fail, []string{"partition public.young of public.outbox is unlogged", `alter table "public"."young" set logged`}},
+		{"RoleHasFewConnections", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
+			_, cfg.Postgres.URL = role(t, conn, &cfg.Postgres, "replication connection limit 2")
+		}, Fail, []string{"no more than 2 connections", "connection limit -1"}},
+		{"RoleHasFewConnectionsForAStandby", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
+			_, cfg.Postgres.URL = role(t, conn, &cfg.Postgres, "replication connection limit 5")
+		}, Warn, []string{"one that stands by as many"}},
 		{"DeletesOfATableWithoutIdentity", publish(`alter table outbox drop constraint outbox_pkey; create publication outrider for table outbox`), Fail, []string{"public.outbox has no replica identity", "each UPDATE and DELETE on it fails"}},
 		{"PublicationHoldsTheCheckpoint", publish(`create publication outrider for all tables with (publish = 'insert')`), Fail, []string{"holds schema outrider"}},
 		{"NoTable", publish(`drop table outbox`), Fail, []string{"table public.outbox does not exist"}},
@@ -111,7 +123,8 @@ func TestInspectionFindsWhatKeepsARelayFromWorking(t *testing.T) {
 		{"RoleMayNotDelete", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
 			_, cfg.Postgres.URL = role(t, conn, &cfg.Postgres, "replication")
 			cfg.Retention = 1
-		}, Fail, []string{"may not delete from public.outbox", "grant select, delete"}},
+		}, Fail, []string{"may not delete from public.outbox", `grant select, delete on "public"."outbox" to "r`}},
+		{"RetentionWithoutAnAge", func(_ *testing.T, _ *pgx.Conn, cfg *Config) { cfg.Retention = 1 }, Fail, []string{"public.outbox has no column that tells the age", "outbox.columns.timestamp"}},
 		{"RoleMayNotWriteItsCheckpoint", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
 			if err := migrations.EnsureCheckpoint(t.Context(), conn); err != nil {
 				t.Fatal(err)
@@ -193,5 +206,24 @@ func TestInspectionDescribesTablesAsTheStreamWill(t *testing.T) {
 	}
 	if c := in.Tables[0].Columns[0]; c.Name != "id" || c.Type != 2950 || !c.NotNull {
 		t.Errorf("%+v", c)
+	}
+}
+
+func TestInspectionReadsRowsAsTheStreamBringsThem(t *testing.T) {
+	pg := database(t, `create table outbox (id int, kind text, at timestamptz, payload jsonb) partition by range (id);
+		create table old partition of outbox for values from (0) to (1000); create table young partition of outbox for values from (1000) to (2000);
+		insert into outbox select i, 'k', '2026-01-02 03:04:05+02', '{"n": 1}' from generate_series(0, 1499) i;
+		insert into outbox values (1500, null, null, (select jsonb_agg(md5(i::text)) from generate_series(1, 1000) i)), (1501, '', null, null)`)
+	pg.Tables = []string{"public.outbox"}
+	in := Inspect(t.Context(), &Config{Name: "orders", Postgres: *pg})
+	if len(in.Rows) != 2*sampleRows {
+		t.Fatalf("%d rows, not %d of each partition: %v", len(in.Rows), sampleRows, in.Findings)
+	}
+	first := in.Rows[0]
+	if v := first.Values; string(v[0].Data) != "1501" || v[1].Format != decoder.Text || len(v[1].Data) > 0 || v[2].Format != decoder.Null || first.Relation != in.Tables[0] {
+		t.Errorf("the last row is %+v; one that is too large comes before it", first)
+	}
+	if v := in.Rows[1].Values; string(v[0].Data) != "1499" || string(v[2].Data) != "2026-01-02 01:04:05+00" || string(v[3].Data) != `{"n": 1}` {
+		t.Errorf("the row before is %.500s", fmt.Sprintf("%+v", in.Rows[1]))
 	}
 }

@@ -56,6 +56,7 @@ type agedTable struct {
 	Schema, Name, Column string
 	Zoned                bool // Column is a timestamptz
 	Ranged               bool // partitioned by ranges of Column alone
+	Deletes, Uses        bool // what the role may do: read and delete rows; the schema
 }
 
 func (t *agedTable) String() string { return t.Schema + "." + t.Name }
@@ -77,7 +78,8 @@ const delivered = `(pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xmin
 
 const selectAgedTables = `
 select n.nspname, c.relname, coalesce(a.attname, ''), coalesce(a.atttypid = 'timestamptz'::regtype, false),
-	coalesce((select p.partstrat = 'r' and p.partnatts = 1 and p.partattrs[0] = a.attnum from pg_partitioned_table p where p.partrelid = c.oid), false)
+	coalesce((select p.partstrat = 'r' and p.partnatts = 1 and p.partattrs[0] = a.attnum from pg_partitioned_table p where p.partrelid = c.oid), false),
+	has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'delete'), has_schema_privilege(n.oid, 'usage')
 from unnest($1::text[], $2::text[], $3::text[]) as wanted (nspname, relname, attname)
 join pg_namespace n on n.nspname = wanted.nspname join pg_class c on c.relnamespace = n.oid and c.relname = wanted.relname and c.relkind in ('r', 'p')
 left join lateral (select attname, atttypid, attnum from pg_attribute
@@ -86,7 +88,8 @@ left join lateral (select attname, atttypid, attnum from pg_attribute
 	order by array_position(array['created_at', 'timestamp', 'createdat', 'occurred_at'], attname::text) limit 1) a on true
 order by 1, 2`
 
-// readAgedTables finds the configured tables, or those of the publication, and the columns that tell the age of their rows.
+// readAgedTables finds the configured tables, or those of the publication, and the columns that tell the age of their rows. Its
+// error is a findings where rows cannot be deleted by it.
 func readAgedTables(ctx context.Context, conn *pgx.Conn, cfg *Config) ([]agedTable, error) {
 	names := cfg.Postgres.Tables
 	if len(names) == 0 {
@@ -111,10 +114,17 @@ func readAgedTables(ctx context.Context, conn *pgx.Conn, cfg *Config) ([]agedTab
 	if err != nil {
 		return nil, fmt.Errorf("read the outbox tables: %w", err)
 	}
+	var bad findings
 	for _, t := range aged {
 		if t.Column == "" {
-			return nil, findings{{"table " + t.String() + " has no column that tells the age of a row", "rows are deleted by their age", "name a timestamp column in outbox.columns.timestamp"}}
+			bad = append(bad, finding{"table " + t.String() + " has no column that tells the age of a row", "rows are deleted by their age", "name a timestamp column in outbox.columns.timestamp"})
 		}
+		if !t.Deletes || !t.Uses {
+			bad = append(bad, finding{"the role may not delete from " + t.String(), "outbox.retention and outrider prune delete what is delivered", grantOn(t.Schema, t.Name, "select, delete", roleOf(&cfg.Postgres), t.Uses)})
+		}
+	}
+	if len(bad) > 0 {
+		return nil, bad
 	}
 	return aged, nil
 }

@@ -2,7 +2,9 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -50,18 +52,30 @@ func (in *Inspection) lookAtRights(ctx context.Context) error {
 
 // tableRights is what the role may do with an outbox table.
 type tableRights struct {
-	Schema, Name              string
-	Select, Delete, Owns, Use bool
+	Schema, Name      string
+	Select, Owns, Use bool
+	Unlogged          []string // partitions
+}
+
+// grantOn gives a right on a table, and on its schema where the role may not use that yet.
+func grantOn(schema, table, right, role string, uses bool) string {
+	sql := "grant " + right + " on " + quoteTable(schema+"."+table) + " to " + role
+	if !uses {
+		sql = "grant usage on schema " + quoteName(schema) + " to " + role + "; " + sql
+	}
+	return sql
 }
 
 const selectTableRights = `
-select n.nspname, c.relname, has_table_privilege(c.oid, 'select'), has_table_privilege(c.oid, 'delete'), pg_has_role(c.relowner, 'usage'), has_schema_privilege(n.oid, 'usage')
+select n.nspname, c.relname, has_table_privilege(c.oid, 'select'), pg_has_role(c.relowner, 'usage'), has_schema_privilege(n.oid, 'usage'),
+	array(select ln.nspname || '.' || l.relname from pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid join pg_namespace ln on ln.oid = l.relnamespace
+		where p.isleaf and p.relid <> c.oid and l.relpersistence <> 'p' order by 1)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 join unnest($1::text[], $2::text[]) as wanted (nspname, relname) on n.nspname = wanted.nspname and c.relname = wanted.relname
 where c.relkind in ('r', 'p') order by 1, 2`
 
-// lookAtTableRights finds what the role may not do with the outbox: make a publication of it where there is none, read it, and
-// delete from it where retention asks for that.
+// lookAtTableRights finds what the role may not do with the outbox: make a publication of it where there is none, and read it. A
+// table that is unlogged itself was told before.
 func (in *Inspection) lookAtTableRights(ctx context.Context) error {
 	pg := &in.cfg.Postgres
 	schemas, names := splitTables(pg.Tables)
@@ -76,25 +90,34 @@ func (in *Inspection) lookAtTableRights(ctx context.Context) error {
 	role, publishes := roleOf(pg), true
 	for _, t := range tables {
 		publishes = publishes && t.Owns
-		table := quoteTable(t.Schema + "." + t.Name)
-		grant := func(right string) string {
-			sql := "grant " + right + " on " + table + " to " + role
-			if !t.Use {
-				sql = "grant usage on schema " + quoteName(t.Schema) + " to " + role + "; " + sql
-			}
-			return sql
+		for _, leaf := range t.Unlogged {
+			in.add(Fail, "partition "+leaf+" of "+t.Schema+"."+t.Name+" is unlogged", "its rows are never written to WAL, so that they are never relayed", "alter table "+quoteTable(leaf)+" set logged")
 		}
-		switch {
-		case in.cfg.Retention > 0 && !(t.Select && t.Delete && t.Use):
-			in.add(Fail, "the role may not delete from "+t.Schema+"."+t.Name, "outbox.retention asks for that", grant("select, delete"))
-		case !t.Select || !t.Use:
-			in.add(Warn, "the role may not read "+t.Schema+"."+t.Name, "relaying works without; the first start cannot tell how many rows were there before it, and are not sent", grant("select"))
+		if !t.Select || !t.Use {
+			in.add(Warn, "the role may not read "+t.Schema+"."+t.Name, "relaying works without; the first start cannot tell how many rows were there before it, and are not sent", grantOn(t.Schema, t.Name, "select", role, t.Use))
 		}
 	}
 	if in.facts.publication == nil && in.facts.slot == nil && !in.Known && pg.Create && len(pg.Tables) > 0 {
 		return in.checkMayPublish(ctx, publishes)
 	}
 	return nil
+}
+
+// lookAtRetention finds what keeps outbox.retention from deleting.
+func (in *Inspection) lookAtRetention(ctx context.Context) error {
+	if in.cfg.Retention == 0 {
+		return nil
+	}
+	aged, err := readAgedTables(ctx, in.conn, in.cfg)
+	var bad findings
+	switch {
+	case errors.As(err, &bad):
+		in.addAll(Fail, bad)
+		return nil
+	case err == nil && len(aged) > 0:
+		in.ok("outbox.retention is %s: the role may delete delivered rows that are older", in.cfg.Retention)
+	}
+	return err
 }
 
 // checkMayPublish looks whether the first start can make the publication.
@@ -112,8 +135,12 @@ func (in *Inspection) checkMayPublish(ctx context.Context, owns bool) error {
 
 // lookAtPublication says what is published, where nothing is wrong with it.
 func (in *Inspection) lookAtPublication(context.Context) error {
-	if p := in.facts.publication; p != nil {
-		in.ok("publication %s holds %d tables, as they are named in the stream", in.cfg.Postgres.Publication, len(p.Tables))
+	if p := in.facts.publication; p != nil && len(p.Tables) > 0 {
+		names := make([]string, len(p.Tables))
+		for i := range p.Tables {
+			names[i] = p.Tables[i].String()
+		}
+		in.ok("publication %s holds %s", in.cfg.Postgres.Publication, strings.Join(names, ", "))
 	}
 	return nil
 }

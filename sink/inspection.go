@@ -34,8 +34,8 @@ type Inquiry struct {
 	Principal string
 	// ClusterID is the Kafka cluster of the checkpoint; empty: none yet.
 	ClusterID string
-	// Topics are those that the relay may have written.
-	Topics []string
+	// Topics are those that the relay may have written; Likely those that rows of the outbox lead to.
+	Topics, Likely []string
 }
 
 // inspection is a look in progress.
@@ -134,7 +134,10 @@ func (in *inspection) look(ctx context.Context, conn *broker.Conn) error {
 		in.add(Fail, fmt.Sprintf("the checkpoint is of the Kafka cluster %s, this one is %s", in.ClusterID, cluster.ClusterID), "what was delivered there is not here",
 			"correct kafka.brokers; or start the relay, and when it is blocked: outrider resolve --name "+in.cfg.Name+" --accept-new-cluster")
 	default:
-		in.ok("Kafka cluster %s with %d brokers", cluster.ClusterID, len(cluster.Brokers))
+		in.ok("Kafka cluster %s; brokers: %d", cluster.ClusterID, len(cluster.Brokers))
+	}
+	if n := in.cfg.Topics.ReplicationFactor; in.cfg.Topics.Create && int(n) > len(cluster.Brokers) {
+		in.add(Fail, fmt.Sprintf("kafka.topics.replication_factor is %d, and the brokers are %d", n, len(cluster.Brokers)), "no topic can be made with its first row (kafka.topics.create)", fmt.Sprintf("set kafka.topics.replication_factor to %d at most", len(cluster.Brokers)))
 	}
 	in.dialEach(ctx, cluster)
 	if in.ExactlyOnce {
@@ -261,6 +264,9 @@ func (in *inspection) lookAtBroker(ctx context.Context, cluster *metadata.Respon
 	}
 	if ms, ok := integer(set[producerExpiry]); ok && time.Duration(ms)*time.Millisecond < time.Hour {
 		in.add(Warn, fmt.Sprintf("%s is %d: brokers soon forget who wrote", producerExpiry, ms), "the relay reminds them in a quarter of that time, and stamps its records with the present as soon", "leave it at 86400000 (a day), Kafka's default")
+	}
+	if ms, ok := integer(set[transactionalExpiry]); ok && time.Duration(ms)*time.Millisecond < time.Hour {
+		in.add(Warn, fmt.Sprintf("%s is %d: a relay that is away for longer comes back under another producer id", transactionalExpiry, ms), "what its predecessor has under way is then waited for, for a request's time-out", "leave it at 604800000 (a week), Kafka's default")
 	}
 	if n, ok := integer(set[txnReplication]); ok && n < 2 && len(cluster.Brokers) > 1 {
 		in.add(Warn, txnReplication+" is 1", "while the one broker that holds it is away, no session can start", "raise the replication of __transaction_state to 3: kafka-reassign-partitions")

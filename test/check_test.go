@@ -87,11 +87,12 @@ func TestCheckNamesWhatIsWrongWithKafka(t *testing.T) {
 	for kind, set := range map[string]map[string]string{
 		"small": {"max.message.bytes": "1000"}, "short": {"retention.ms": "1000"}, "compact": {"cleanup.policy": "compact"},
 		"unclean": {"unclean.leader.election.enable": "true"}, "strict": {"message.timestamp.before.max.ms": "1000"},
+		"little": {"retention.bytes": "1000"}, "starved": {"min.insync.replicas": "2"},
 	} {
 		kafka.CreateTopic(t, topic(kind), 1, 1, set)
 	}
 	findings, code := checkRelay(t, s.name, s.url, kafka.Brokers(),
-		"OUTRIDER_OUTBOX_ALLOWED_TOPICS="+strings.Join([]string{topic("small"), topic("short"), topic("compact"), topic("unclean"), topic("strict"), topic("missing"), "any*"}, ","),
+		"OUTRIDER_OUTBOX_ALLOWED_TOPICS="+strings.Join([]string{topic("small"), topic("short"), topic("compact"), topic("unclean"), topic("strict"), topic("little"), topic("starved"), topic("missing"), "any*"}, ","),
 		"OUTRIDER_OUTBOX_ON_POISON=dead_letter", "OUTRIDER_OUTBOX_DEAD_LETTER_TOPIC="+topic("dead"))
 	if code != 11 {
 		t.Errorf("exit code %d\n%s", code, show(findings))
@@ -99,13 +100,34 @@ func TestCheckNamesWhatIsWrongWithKafka(t *testing.T) {
 	for kind, says := range map[string][]string{
 		"small": {"max.message.bytes=1000", "kafka.batch_bytes", "--add-config max.message.bytes=1048576"}, "short": {"retention.ms=1000"},
 		"compact": {"min.compaction.lag.ms=0", "--add-config min.compaction.lag.ms=3600000"}, "unclean": {"unclean.leader.election.enable=true", "is lost"},
-		"strict": {"message.timestamp.before.max.ms=1000", "kafka.max_timestamp_age"},
+		"strict": {"message.timestamp.before.max.ms=1000", "kafka.max_timestamp_age"}, "little": {"retention.bytes=1000", "kafka.max_in_flight_bytes"},
 	} {
 		wantFinding(t, findings, "kafka", "warn", append(says, "topic "+topic(kind))...)
 	}
+	wantFinding(t, findings, "kafka", "fail", "topic "+topic("starved")+" has min.insync.replicas=2, and fewer replicas: 1")
 	for _, kind := range []string{"missing", "dead"} {
 		wantFinding(t, findings, "kafka", "fail", "topic "+topic(kind)+" does not exist", "kafka-topics --bootstrap-server", "outrider init --topics "+topic(kind))
 	}
+}
+
+// Topics follow from rows, and rows are there to be looked at; as is what the relay that runs says itself.
+func TestCheckSeesWhatRowsLeadToAndWhatTheRelaySays(t *testing.T) {
+	t.Parallel()
+	kafka, s := sharedKafka(t), newStage(t, sharedPostgres(t))
+	kafka.CreateTopic(t, s.topic("there"), 1, 1, map[string]string{"cleanup.policy": "compact"})
+	relay := s.startRelaying(t, kafka.Brokers(), "outbox: { on_poison: skip }\n")
+	harness.WriteRows(t, s.conn, s.aggregate("there"), 1, 10, 10)
+	harness.WriteRows(t, s.conn, s.aggregate("missing"), 1, 10, 10)
+	harness.Exec(t, s.conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload) values ('no topic', '1', 'Bad', '{}')`)
+	st := awaitDegraded(t, relay, s.topic("missing"), patience)
+	findings, code := checkRelay(t, s.name, s.url, kafka.Brokers(), "OUTRIDER_HTTP_LISTEN="+strings.TrimPrefix(relay.Base, "http://"), "OUTRIDER_OUTBOX_ON_POISON=skip")
+	if code != 0 {
+		t.Errorf("exit code %d\n%s", code, show(findings))
+	}
+	wantFinding(t, findings, "kafka", "warn", "topic "+s.topic("missing")+", to which rows of the outbox lead, does not exist", "outrider init --topics "+s.topic("missing"))
+	wantFinding(t, findings, "kafka", "warn", "topic "+s.topic("there")+" has min.compaction.lag.ms=0")
+	wantFinding(t, findings, "postgres", "warn", "of 21 rows of public.outbox that were looked at, 1 cannot become records", `"outbox.event.no topic"`, "they are left out")
+	wantFinding(t, findings, "relay", "warn", "is degraded: ", st.Reason)
 }
 
 func TestCheckTellsTheSidesApart(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outrider-relay/outrider/cmd/outrider/check"
 	"github.com/outrider-relay/outrider/cmd/outrider/config"
+	"github.com/outrider-relay/outrider/cmd/outrider/status"
 )
 
 func init() { commands = append(commands, checkCommand) }
@@ -19,8 +20,9 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Find what would keep a relay from working",
 		Long: `Looks at Postgres and at Kafka as a start would, and at what harms only later: server
-settings, role, publication, slot, checkpoint, the outbox tables' columns, brokers,
-rights, topics. It changes nothing, and disturbs no relay that runs.
+settings, role, publication, slot, checkpoint, the outbox tables' columns and some of
+their rows, brokers, rights, topics; and what the relay says that runs on this machine.
+It changes nothing, and disturbs no relay.
 
 Each finding is a line: ok, warn or fail, what it is, why it matters, and the command
 that repairs it. Exits with 0, or with 10 where Postgres fails, 11 where Kafka does.`,
@@ -47,6 +49,12 @@ func checkAll(ctx context.Context, settings *config.Settings, out io.Writer, asJ
 		return &failure{code: exitSettings, err: err}
 	}
 	report := check.Run(ctx, relayConfig(settings, cfg, zerolog.Nop()), cfg, settings.Kafka.SASL.Username)
+	// Nobody need answer where the relay's endpoint would be on this machine.
+	if at, err := status.Endpoint(settings.HTTP.Listen); err == nil {
+		if st, err := status.Fetch(ctx, at, settings.Name, settings.HTTP.Token()); err == nil {
+			report.Running(at, st)
+		}
+	}
 	if err := report.Print(out, asJSON); err != nil {
 		return err
 	}

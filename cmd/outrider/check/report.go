@@ -16,6 +16,7 @@ import (
 const (
 	Postgres = "postgres"
 	Kafka    = "kafka"
+	Relay    = "relay" // the one that runs
 )
 
 // Finding is a line of a report.
@@ -40,7 +41,11 @@ func Run(ctx context.Context, relay cdc.Config, kafka sink.Config, principal str
 	for _, f := range sink.CheckTables(kafka, in.Tables) {
 		r.add(Postgres, f)
 	}
-	q := sink.Inquiry{ExactlyOnce: relay.Delivery == cdc.ExactlyOnce, Principal: principal, ClusterID: in.Row.KafkaClusterID}
+	topics, found := sink.CheckRows(kafka, in.Rows)
+	for _, f := range found {
+		r.add(Postgres, f)
+	}
+	q := sink.Inquiry{ExactlyOnce: relay.Delivery == cdc.ExactlyOnce, Principal: principal, ClusterID: in.Row.KafkaClusterID, Likely: topics}
 	for _, p := range in.Partitions {
 		q.Topics = append(q.Topics, p.Topic)
 	}
@@ -48,6 +53,17 @@ func Run(ctx context.Context, relay cdc.Config, kafka sink.Config, principal str
 		r.add(Kafka, f)
 	}
 	return r
+}
+
+// Running adds what the relay that runs says itself. Where it goes well there is nothing to add.
+func (r *Report) Running(at string, st *cdc.Status) {
+	f := sink.Finding{Level: sink.OK, What: "relay " + st.Name + ", which answers at " + at + ", is " + string(st.State)}
+	switch st.State {
+	case cdc.Relaying, cdc.Standby, cdc.Draining:
+	default:
+		f = sink.Finding{Level: sink.Warn, What: f.What + ": " + st.Reason, Why: "it does not deliver all that it could", Repair: "mend what it names; it goes on by itself, or waits for outrider resolve"}
+	}
+	r.add(Relay, f)
 }
 
 func (r *Report) add(side string, f sink.Finding) {
