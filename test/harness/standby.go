@@ -7,43 +7,49 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // standbySlot is the physical slot of a standby on its primary.
 const standbySlot = "standby"
 
-// NewStandby starts a server that follows p through addr, which leads to p. p is restarted for it. There may be one standby
-// of a server.
+// NewStandby starts a server that follows p through addr, which leads to p. There may be one standby of a server.
 func (p *Postgres) NewStandby(t testing.TB, addr string) *Postgres {
 	t.Helper()
-	Exec(t, p.Connect(t), `select pg_create_physical_replication_slot($1, true)`, standbySlot)
-	if _, err := p.Stop(Fast, time.Minute); err != nil {
-		t.Fatalf("stop the primary: %v", err)
-	}
-	s, err := p.copyStopped(addr)
+	s, err := p.StartStandby(t.Context(), addr)
 	if err != nil {
-		t.Fatalf("copy the primary: %v", err)
+		t.Fatalf("start the standby: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("stop the standby: %v", err)
 		}
 	})
-	for _, server := range []*Postgres{p, s} {
-		if err := server.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return s
 }
 
-// copyStopped makes a server that has not been started, with a copy of the data folder.
-func (p *Postgres) copyStopped(addr string) (*Postgres, error) {
+// StartStandby is NewStandby for those who close it themselves. It is made of a backup that is taken while p serves.
+func (p *Postgres) StartStandby(ctx context.Context, addr string) (*Postgres, error) {
+	s, err := p.prepareStandby(addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.backUp(ctx, s); err != nil {
+		return nil, errors.Join(fmt.Errorf("copy the primary: %w", err), s.Close())
+	}
+	if err := s.Start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// prepareStandby makes a server without data.
+func (p *Postgres) prepareStandby(addr string) (*Postgres, error) {
 	s := &Postgres{Major: p.Major, binaries: p.binaries, settings: maps.Clone(p.settings), account: p.account, temp: true}
 	var err error
 	if s.Dir, err = folder("/tmp", "pg"); err != nil {
@@ -62,24 +68,109 @@ func (p *Postgres) copyStopped(addr string) (*Postgres, error) {
 		s.settings[k] = v
 	}
 	delete(s.settings, "synchronized_standby_slots") // is about standbys of the standby, once it is promoted
-	if out, err := exec.Command("cp", "-a", p.data(), s.data()).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, out)
+	if err := os.Chmod(s.Dir, 0o755); err != nil {
+		return nil, err
 	}
-	signal := filepath.Join(s.data(), "standby.signal")
-	err = errors.Join(os.Chmod(s.Dir, 0o755), os.WriteFile(signal, nil, 0o600), s.removeSlots())
-	if err == nil && s.account != nil {
-		err = errors.Join(os.Chown(s.Dir, int(s.account.Uid), int(s.account.Gid)), os.Chown(signal, int(s.account.Uid), int(s.account.Gid)))
-	}
-	return s, err
+	return s, s.own(s.Dir)
 }
 
-// removeSlots removes the slots that were copied with the data.
-func (p *Postgres) removeSlots() error {
-	slots, err := fs.Glob(os.DirFS(p.data()), "pg_replslot/*")
-	for _, slot := range slots {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(p.data(), slot)))
+// backUp gives s a copy of the data, which reaches back to where the slot of the standby begins to hold the WAL.
+func (p *Postgres) backUp(ctx context.Context, s *Postgres) (err error) {
+	conn, err := pgx.Connect(ctx, p.URL())
+	if err != nil {
+		return err
 	}
-	return err
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }() // which also ends a backup that is not complete
+	if _, err := conn.Exec(ctx, `select pg_create_physical_replication_slot($1, true)`, standbySlot); err != nil {
+		return err
+	}
+	begin, end := `select pg_backup_start('standby', true)`, `select labelfile from pg_backup_stop(false)`
+	if p.Major < 15 {
+		begin, end = `select pg_start_backup('standby', true, false)`, `select labelfile from pg_stop_backup(false, false)`
+	}
+	if _, err := conn.Exec(ctx, begin); err != nil {
+		return err
+	}
+	if err := p.copyData(s); err != nil {
+		return err
+	}
+	var label string
+	if err := conn.QueryRow(ctx, end).Scan(&label); err != nil {
+		return err
+	}
+	for name, content := range map[string]string{"backup_label": label, "standby.signal": ""} {
+		path := filepath.Join(s.data(), name)
+		if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), s.own(path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// controlFile is copied last: PostgreSQL docs, "Backing Up the Data Directory".
+const controlFile = "global/pg_control"
+
+// copyData copies the data folder of a server that may run.
+func (p *Postgres) copyData(s *Postgres) error {
+	from := os.DirFS(p.data())
+	err := fs.WalkDir(from, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && strings.Contains(name, "/") && ofThisServer(name):
+			return fs.SkipDir
+		case d.IsDir():
+			return s.makeFolder(name)
+		case name == controlFile || ofThisServer(name):
+			return nil
+		}
+		return s.writeCopy(from, name)
+	})
+	if err != nil {
+		return err
+	}
+	return s.writeCopy(from, controlFile)
+}
+
+// ofThisServer says whether a file belongs to the running server alone. Of its WAL a standby needs only the history: the rest
+// comes by its slot.
+func ofThisServer(name string) bool {
+	folder, _, _ := strings.Cut(name, "/")
+	switch folder {
+	case "postmaster.pid", "postmaster.opts", "pg_replslot", "pg_notify", "pg_snapshots", "pg_dynshmem":
+		return true
+	case "pg_wal":
+		return !strings.HasSuffix(name, ".history")
+	}
+	return false
+}
+
+func (p *Postgres) makeFolder(name string) error {
+	path := filepath.Join(p.data(), name)
+	return errors.Join(os.Mkdir(path, 0o700), p.own(path))
+}
+
+// writeCopy copies a file, unless it has gone meanwhile.
+func (p *Postgres) writeCopy(from fs.FS, name string) error {
+	content, err := fs.ReadFile(from, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(p.data(), name)
+	return errors.Join(os.WriteFile(path, content, 0o600), p.own(path))
+}
+
+// own gives a file to the server's account.
+func (p *Postgres) own(path string) error {
+	if p.account == nil {
+		return nil
+	}
+	return os.Chown(path, int(p.account.Uid), int(p.account.Gid))
 }
 
 // SyncSlots makes a standby (17 and later) keep copies of its primary's failover slots. It is asked for once there are some:
