@@ -36,6 +36,7 @@ const (
 	codeUnknownTopic             int16 = 3
 	codeMessageTooLarge          int16 = 10
 	codeRecordListTooLarge       int16 = 18
+	codeTopicForbidden           int16 = 29
 	codeTopicAlreadyExists       int16 = 36
 	codeInvalidReplicationFactor int16 = 38
 )

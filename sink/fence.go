@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,9 +29,10 @@ type fence struct {
 	k      *Kafka
 	ledger Ledger
 	txnID  string
-	// without lists topics that are unknown or forbidden, with the code that said so: they cannot be fenced, so their
-	// queues hold, and when they come back the session ends.
+	// without lists topics that were unknown or forbidden when the session began, with the code that said so; unread are those
+	// of them that may hold events above the checkpoint. Written by scan, read by the session.
 	without map[string]int16
+	unread  map[string]bool
 	marked  []*scanned // the registered partitions, after the scan
 	expiry  expiry     // of what the brokers know of this producer
 	// patience is how long a partition may stay without our marker before it is named.
@@ -66,8 +66,9 @@ const txnTimeout = time.Minute
 
 func newFence(k *Kafka, ledger Ledger) *fence {
 	return &fence{
-		k: k, ledger: ledger, txnID: transactionalID(k.cfg.Name), without: make(map[string]int16), patience: markerPatience,
-		wake: make(chan struct{}, 1), registered: make(map[place]*scanned), counts: make(map[string]int32), notes: make(map[place]int64),
+		k: k, ledger: ledger, txnID: transactionalID(k.cfg.Name), without: make(map[string]int16), unread: make(map[string]bool),
+		patience: markerPatience, wake: make(chan struct{}, 1),
+		registered: make(map[place]*scanned), counts: make(map[string]int32), notes: make(map[place]int64),
 	}
 }
 
@@ -306,14 +307,4 @@ func (f *fence) dialCoordinator(ctx context.Context) (*broker.Conn, error) {
 		return nil, backoff.Permanent(err)
 	}
 	return broker.Dial(ctx, net.JoinHostPort(found.Host, strconv.Itoa(int(found.Port))), &f.k.cfg.Conn)
-}
-
-// names lists the topics that are left out, for an operator.
-func (f *fence) names() string {
-	var names []string
-	for topic, code := range f.without {
-		names = append(names, topic+" ("+errorName(code)+")")
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }

@@ -80,7 +80,7 @@ func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fet
 	case a.code == codeOffsetOutOfRange:
 		return s.outOfRange(ctx, conn, p)
 	case a.code != 0:
-		p.end = true // who leads by now is asked in the next round
+		p.end, p.barred = true, a.code == codeTopicForbidden // who leads by now is asked in the next round
 		return nil
 	}
 	some, err := s.takeAll(p, a.records)

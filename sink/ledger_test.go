@@ -17,6 +17,7 @@ type memory struct {
 
 	checkpoint, walEnd uint64 // commit LSNs
 	complete           bool
+	forget             bool  // a person has decided that nothing counts that was published before
 	otherCluster       error // what is said of the Kafka cluster
 
 	gate chan struct{} // while not nil, a registration waits for it
@@ -47,6 +48,9 @@ func (m *memory) EachPartition(yield func(topic string, partition int32, scanFro
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.partitions {
+		if m.forget {
+			r.ScanFrom, r.Owned = forgotten, false
+		}
 		yield(r.Topic, r.Partition, r.ScanFrom, r.Owned)
 	}
 }

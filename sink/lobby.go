@@ -89,7 +89,7 @@ func (k *Kafka) abandonQueue(q *queue) {
 
 // givesUp says whether rows of a topic that is unknown or forbidden become poison after topics.wait.
 func (k *Kafka) givesUp(t *topic) bool {
-	return k.cfg.OnPoison != Stop && !t.deadLetter
+	return k.cfg.OnPoison != Stop && !t.deadLetter && !k.fence.keeps(t.name)
 }
 
 // giveUp lets policy decide about a row that waits; bury makes it a dead letter.

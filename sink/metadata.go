@@ -2,7 +2,9 @@ package sink
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -68,12 +70,13 @@ func (k *Kafka) broker(i int) string {
 	return k.known[i-len(k.cfg.Brokers)]
 }
 
-// describe asks for the cluster's brokers and the named topics; for no topic where names is empty, never for all.
+// describe asks for the cluster's brokers and the named topics, with what may be done to them; for no topic where names is
+// empty, never for all.
 func describe(ctx context.Context, conn *broker.Conn, names []string) (*metadata.Response, error) {
 	if names == nil {
 		names = []string{} // nil would ask for every topic of the cluster
 	}
-	answer, err := conn.Do(ctx, &metadata.Request{TopicNames: names})
+	answer, err := conn.Do(ctx, &metadata.Request{TopicNames: names, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +141,17 @@ func (k *Kafka) followMetadata(ctx context.Context, conn *broker.Conn) error {
 	}
 }
 
+// topicNames are the topics to be kept known: those that rows are for, and those whose return ends the session.
 func (k *Kafka) topicNames() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	names := make([]string, 0, len(k.topics))
-	for name := range k.topics {
-		names = append(names, name)
+	names := slices.AppendSeq(make([]string, 0, len(k.topics)), maps.Keys(k.topics))
+	if k.fence != nil {
+		for name := range k.fence.without {
+			if k.topics[name] == nil {
+				names = append(names, name)
+			}
+		}
 	}
 	return names
 }
@@ -186,15 +194,16 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 	}
 	for i := range res.Topics {
 		answer := &res.Topics[i]
+		code := k.fence.stillOut(answer)
 		t := k.topics[answer.Name]
 		if t == nil {
 			continue
 		}
-		if answer.ErrorCode != 0 {
-			if classify(answer.ErrorCode) == classTopic {
-				k.withoutTopic(t, answer.ErrorCode)
+		if code != 0 {
+			if classify(code) == classTopic {
+				k.withoutTopic(t, code)
 			}
-			if answer.ErrorCode == codeUnknownTopic {
+			if code == codeUnknownTopic {
 				missing = append(missing, t.name)
 			}
 			continue
@@ -215,20 +224,26 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 
 // withoutTopic holds the rows of a topic that is unknown or forbidden. Unless policy is Stop they are given up after topics.wait.
 func (k *Kafka) withoutTopic(t *topic, code int16) {
+	if t.trouble.IsZero() {
+		t.trouble = time.Now()
+	}
 	what := errorName(code)
 	switch {
 	case t.refused != "":
 		what += ": it cannot be created: " + t.refused
 	case code == codeUnknownTopic && !k.cfg.Topics.Create:
 		what += ": create the topic, or set kafka.topics.create: true"
+	case code != codeUnknownTopic && k.fence != nil:
+		what += ": the relay's principal needs READ, WRITE and DESCRIBE on it"
 	case code != codeUnknownTopic:
 		what += ": the relay's principal needs WRITE and DESCRIBE on it"
 	}
 	if code != codeUnknownTopic || !k.cfg.Topics.Create || t.refused != "" { // else it is being created: no trouble yet
-		k.troubles.set("topic "+t.name, what+"; its rows wait, other topics go on")
-	}
-	if t.trouble.IsZero() {
-		t.trouble = time.Now()
+		rest := "; its rows wait, other topics go on"
+		if k.cfg.OnPoison != Stop && k.fence.keeps(t.name) {
+			rest = "; its rows wait, whatever outbox.on_poison says, since Kafka may hold some of them already; other topics go on"
+		}
+		k.troubles.set("topic "+t.name, what+rest)
 	}
 	if k.err == nil && k.givesUp(t) && time.Since(t.trouble) > k.cfg.Topics.Wait {
 		k.abandon(t, what)

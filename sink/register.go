@@ -68,10 +68,6 @@ func (f *fence) enlist(p *scanned) {
 
 // admit lets a new queue send if its partition is registered, and asks for its registration otherwise. Kafka.mu is held.
 func (f *fence) admit(q *queue) {
-	if code, gone := f.without[q.topic.name]; gone {
-		f.k.failLocked(fmt.Errorf("topic %s is back after %s when the session began: the session starts over, to fence it and see what is in it", q.topic.name, errorName(code)))
-		return
-	}
 	if p := f.registered[place{q.topic.name, q.partition}]; p != nil {
 		q.ready, q.proven = true, p.marker >= 0
 		return

@@ -121,7 +121,7 @@ func (f *fence) leaveForgotten(ctx context.Context, parts []*scanned) (kept []*s
 	return kept, f.forget(ctx, gone)
 }
 
-// forget writes that nothing counts any more in partitions that are gone.
+// forget writes that nothing counts any more that is in partitions, or was.
 func (f *fence) forget(ctx context.Context, gone []*scanned) error {
 	if len(gone) == 0 {
 		return nil
@@ -130,6 +130,6 @@ func (f *fence) forget(ctx context.Context, gone []*scanned) error {
 	for i, p := range gone {
 		topics[i], partitions[i], offsets[i] = p.Topic, p.Partition, forgotten
 	}
-	f.k.cfg.Log.Warn().Strs("topics", topics).Ints32("partitions", partitions).Msg("partitions that are registered are gone with the topics of before, and are left out")
+	f.k.cfg.Log.Warn().Strs("topics", topics).Ints32("partitions", partitions).Msg("partitions that are gone or out of reach, and of which nothing counts any more, as was decided")
 	return f.ledger.Register(ctx, topics, partitions, offsets, make([]bool, len(gone)))
 }

@@ -2,7 +2,6 @@ package sink
 
 import (
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,20 +61,7 @@ func TestRenewalGoesOnWithoutAForbiddenTopic(t *testing.T) {
 	m.register("a", 0, 0, false)
 	m.register("b", 0, 0, false)
 	s := newSession(t, c, exactlyOnce(m), func(cfg *Config) { cfg.RenewInterval = 20 * time.Millisecond })
-	var refused atomic.Int32
-	c.ControlKey(kmsg.AddPartitionsToTxn.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		if len(req.(*kmsg.AddPartitionsToTxnRequest).Topics) == 1 {
-			return nil, nil, false
-		}
-		refused.Add(1)
-		return addAnswer(func(topic string) int16 {
-			if topic == "b" {
-				return 29
-			}
-			return codeNotAttempted
-		})(req), nil, true
-	})
+	refused := c.forbid("b")
 	s.run()
 	// That b is tried each time keeps it from being forgotten once it is allowed again.
 	s.until("a is renewed, and b was tried three times", func() bool { return s.fence.notes[place{"a", 0}] > 0 && refused.Load() >= 3 })

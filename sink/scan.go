@@ -25,6 +25,7 @@ type scanned struct {
 	marker int64 // offset of our own abort marker of this epoch; -1 until it is read
 	end    bool  // the present round is over
 	whole  bool  // and has read to the high watermark
+	barred bool  // and may not be read
 	since  time.Time
 	// reminded is when a renewal last read a marker of this session's there.
 	reminded time.Time
@@ -60,6 +61,7 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 		return nil, err
 	}
 	s.all = left
+	began := time.Now()
 	for len(left) > 0 {
 		// The transaction is repeated as long as a marker is missing: its end is answered before the markers are written,
 		// and a partition without a leader at that moment may never get one.
@@ -70,12 +72,13 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 		if err := s.round(ctx, left); err != nil {
 			return nil, s.judgeBeyond(err)
 		}
+		left = s.readable(left)
 		if err := s.judgeMarkers(left); err != nil {
 			return nil, err
 		}
 		left = s.unmarked(left)
 		if len(left) > 0 {
-			pause(ctx, metadataMinAge)
+			pause(ctx, min(max(metadataMinAge, time.Since(began)/20), time.Second)) // every round dials anew
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -85,11 +88,8 @@ func (f *fence) scan(ctx context.Context) (*tail, error) {
 		return nil, err
 	}
 	f.marked = s.all
-	if len(f.without) > 0 {
-		f.k.setTrouble("fence", "cannot be fenced, and are not written until they come back: "+f.names())
-	}
 	s.tail.sort()
-	return s.tail, nil
+	return s.tail, f.leaveOut(ctx, s.all)
 }
 
 // reachable leaves out partitions of topics that are unknown or forbidden.
@@ -101,6 +101,17 @@ func reachable(parts []*scanned, without map[string]int16) []*scanned {
 		}
 	}
 	return kept
+}
+
+// readable leaves out topics that the round could not read for want of the right to. The transaction has not missed it: to
+// write is another right.
+func (s *scan) readable(parts []*scanned) []*scanned {
+	for _, p := range parts {
+		if p.barred {
+			s.without[p.Topic] = codeTopicForbidden
+		}
+	}
+	return reachable(parts, s.without)
 }
 
 // scan is the work of one start.
@@ -173,7 +184,7 @@ func (s *scan) judgeMarkers(read []*scanned) error {
 func (s *scan) round(ctx context.Context, parts []*scanned) error {
 	topics := make(map[string]bool)
 	for _, p := range parts {
-		p.end, p.whole = false, false
+		p.end, p.whole, p.barred = false, false, false
 		topics[p.Topic] = true
 	}
 	names := make([]string, 0, len(topics))

@@ -61,8 +61,8 @@ func TestTopicThatComesBackWhileRunningIsFencedAndJudged(t *testing.T) {
 	remove(t, kafka.Brokers(), lost)
 
 	relay = s.start(t, kafka.Brokers(), exactly)
-	awaitDegraded(t, relay, lost, patience)
 	s.insertN(t, "a", 10)
+	awaitDegraded(t, relay, lost, patience)
 	s.insertN(t, "b", 10)
 	awaitIDs(t, kafka.Brokers(), 10, false, other)
 	kafka.CreateTopic(t, lost, 1, 1, nil)
