@@ -141,6 +141,11 @@ func (s *session) claim(ctx context.Context) (checkpoint.Row, error) {
 	if !row.Standing().Equal(s.standing) {
 		return row, s.redecided()
 	}
+	if first {
+		if err := s.keepRows(ctx, "the first start"); err != nil {
+			return row, err
+		}
+	}
 	if first && !s.created {
 		s.tellFirst(row.LSN)
 	}

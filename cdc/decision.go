@@ -152,6 +152,11 @@ func (s *session) settle(ctx context.Context) error {
 		if s.verdict == nil && len(pending) == len(s.events) {
 			return nil
 		}
+		if passesOver(s.decision) {
+			if err := s.keepRows(ctx, s.decision.String()+", decided by "+s.decision.By); err != nil {
+				return err
+			}
+		}
 		now, err := s.store.Settle(ctx, s.standing, pending)
 		switch {
 		case errors.Is(err, checkpoint.ErrDecided):

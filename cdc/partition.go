@@ -44,7 +44,7 @@ func (p *Pruned) dropPartitions(ctx context.Context, conn *pgx.Conn, t *agedTabl
 			return err
 		}
 	}
-	return p.dropDetached(ctx, conn, t.Schema, m)
+	return p.dropDetached(ctx, conn, t, m)
 }
 
 // detachOld takes old partitions out of the table. It waits for nobody's transaction with a lock that others would queue behind.
@@ -86,7 +86,7 @@ func (o *agedPartition) detach(ctx context.Context, conn *pgx.Conn, t *agedTable
 	whole := o.Pending
 	if o.Old && !whole {
 		var err error
-		if whole, err = isDelivered(ctx, conn, o.Name, m); err != nil {
+		if whole, err = t.isDelivered(ctx, conn, o.Name, m); err != nil {
 			return err
 		}
 	}
@@ -117,24 +117,25 @@ func (o *agedPartition) comment(ctx context.Context, conn *pgx.Conn, text string
 	return nil
 }
 
-// isDelivered says whether a table has no row that is not.
-func isDelivered(ctx context.Context, conn *pgx.Conn, table string, m mark) (whole bool, err error) {
-	sql := "select not exists (select from " + quoteTable(table) + " where not (" + strings.Replace(delivered, "$2", "$1", 1) + "))"
-	if err := conn.QueryRow(ctx, sql, m.xmin).Scan(&whole); err != nil {
-		return false, fmt.Errorf("look into partition %s: %w", table, err)
+// isDelivered says whether a partition, of before or of now, has no row that is not delivered or is kept.
+func (t *agedTable) isDelivered(ctx context.Context, conn *pgx.Conn, partition string, m mark) (whole bool, err error) {
+	sql := "select not exists (select from " + quoteTable(partition) + " where (" + t.delivered(1) + ") is not true)"
+	if err := conn.QueryRow(ctx, sql, m.xmin, m.kept.XID, m.kept.At).Scan(&whole); err != nil {
+		return false, fmt.Errorf("look into partition %s: %w", partition, err)
 	}
 	return whole, nil
 }
 
 const selectDetached = `
 select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = $1 and c.relkind = 'r' and not c.relispartition and obj_description(c.oid, 'pg_class') like '` + prunedComment + `%'
+where n.nspname = $1 and c.relkind = 'r' and not c.relispartition
+	and exists (select from pg_attribute where attrelid = c.oid and attname = $2 and not attisdropped) and obj_description(c.oid, 'pg_class') like '` + prunedComment + `%'
 order by 1`
 
 // dropDetached drops what was detached from a table of the schema, in this pass or an earlier one. A row that came into it in
 // the last moment may have to be delivered yet, and keeps it until then.
-func (p *Pruned) dropDetached(ctx context.Context, conn *pgx.Conn, schema string, m mark) error {
-	rows, err := conn.Query(ctx, selectDetached, schema)
+func (p *Pruned) dropDetached(ctx context.Context, conn *pgx.Conn, t *agedTable, m mark) error {
+	rows, err := conn.Query(ctx, selectDetached, t.Schema, t.Column)
 	if err != nil {
 		return fmt.Errorf("look for detached partitions: %w", err)
 	}
@@ -143,7 +144,7 @@ func (p *Pruned) dropDetached(ctx context.Context, conn *pgx.Conn, schema string
 		return fmt.Errorf("look for detached partitions: %w", err)
 	}
 	for _, name := range detached {
-		whole, err := isDelivered(ctx, conn, name, m)
+		whole, err := t.isDelivered(ctx, conn, name, m)
 		if err != nil {
 			return err
 		}

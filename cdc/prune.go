@@ -23,7 +23,8 @@ const (
 
 // Prune deletes the rows of the outbox tables that the relay has delivered and that are older than age, once. It takes a
 // running relay: one that is stopped has delivered everything up to its checkpoint, but which rows those are nobody can tell.
-func Prune(ctx context.Context, cfg *Config, age time.Duration) (Pruned, error) {
+// letGo is a person's word that rows which are kept need not be any more, from now on.
+func Prune(ctx context.Context, cfg *Config, age time.Duration, letGo string) (Pruned, error) {
 	conn, err := dialControl(ctx, &cfg.Postgres)
 	if err != nil {
 		return Pruned{}, advised(err, &cfg.Postgres)
@@ -42,6 +43,14 @@ func Prune(ctx context.Context, cfg *Config, age time.Duration) (Pruned, error) 
 	if err := awaitMark(waiting, conn, cfg, m); err != nil {
 		return Pruned{}, err
 	}
+	if letGo != "" {
+		if err := letGoOfKept(ctx, conn, cfg, letGo); err != nil {
+			return Pruned{}, err
+		}
+	}
+	if m.kept, err = keptRows(ctx, conn, cfg); err != nil {
+		return Pruned{}, err
+	}
 	return prune(ctx, conn, tables, m, age)
 }
 
@@ -54,12 +63,16 @@ func awaitMark(ctx context.Context, conn *pgx.Conn, cfg *Config, m mark) error {
 			return err
 		}
 		row, known, err := checkpoint.Read(ctx, conn, cfg.Name)
+		if err != nil {
+			return err
+		}
+		verdict, _, err := row.Pending()
 		switch {
 		case err != nil:
 			return err
 		case !known:
 			return fmt.Errorf("%w: relay %s has no checkpoint in this database", ErrUndelivered, cfg.Name)
-		case row.SystemID != m.server.systemID || len(row.Verdict) > 0:
+		case row.SystemID != m.server.systemID || verdict != nil:
 			return fmt.Errorf("%w: relay %s is blocked, or its checkpoint is of another database: outrider status --offline", ErrUndelivered, cfg.Name)
 		case row.Timeline == m.server.timeline && row.LSN >= m.lsn:
 			return nil
@@ -83,6 +96,7 @@ func awaitMark(ctx context.Context, conn *pgx.Conn, cfg *Config, m mark) error {
 // with it keeps no event from being delivered, and is told in the log.
 func (s *session) retain(ctx context.Context) error {
 	told := ""
+	var kept checkpoint.Kept
 	for ctx.Err() == nil {
 		switch pruned, err := s.retainOnce(ctx); {
 		case ctx.Err() != nil:
@@ -91,6 +105,10 @@ func (s *session) retain(ctx context.Context) error {
 			s.log.Warn().Err(err).Msg("outbox.retention: old rows stay for now; it is tried again")
 		case err == nil:
 			told = ""
+			if pruned.Kept != nil && *pruned.Kept != kept {
+				kept = *pruned.Kept
+				s.log.Info().Time("before", kept.At).Str("why", kept.Why).Msg("outbox.retention: rows of before stay, for they may not be on Kafka; outrider prune --passed-over lets them go")
+			}
 			if pruned.Rows > 0 || len(pruned.Partitions) > 0 {
 				s.log.Info().Int64("rows", pruned.Rows).Strs("partitions", pruned.Partitions).Msg("old rows of the outbox deleted (outbox.retention)")
 			}
@@ -128,6 +146,9 @@ func (s *session) retainOnce(ctx context.Context) (Pruned, error) {
 		if s.relay.sleep(ctx, markPoll); ctx.Err() != nil {
 			return Pruned{}, ctx.Err()
 		}
+	}
+	if m.kept, err = s.renewKept(ctx, conn); err != nil {
+		return Pruned{}, err
 	}
 	return prune(ctx, conn, tables, m, s.cfg.Retention)
 }

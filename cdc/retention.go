@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outrider-relay/outrider/checkpoint"
 )
 
 // mark is how the rows of an outbox that are delivered are told from the others. A row carries no LSN, and its created_at is the
@@ -19,6 +21,8 @@ type mark struct {
 	lsn  lsn
 	// server is where the mark was taken: an LSN means nothing on another one.
 	server serverID
+	// kept are rows that stay nevertheless.
+	kept checkpoint.Kept
 }
 
 const selectMark = `select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn()::text`
@@ -49,6 +53,8 @@ const (
 type Pruned struct {
 	Rows       int64    `json:"rows"`
 	Partitions []string `json:"partitions"`
+	// Kept says which rows stay whatever their age; nil: none do.
+	Kept *checkpoint.Kept `json:"kept,omitempty"`
 }
 
 // agedTable is an outbox table, with the column that tells the age of its rows.
@@ -71,10 +77,23 @@ func (t *agedTable) old() string {
 	return quoteName(t.Column) + " < " + cutoff
 }
 
-// delivered is the condition on a row below the mark; $2 is its xmin. A row has the lower half of its transaction's id: counted
-// back from the next id to be given, it is that transaction's, or the same of an earlier round for one that was frozen long ago,
-// which keeps such a row until the next look at worst.
-const delivered = `(pg_snapshot_xmax(pg_current_snapshot())::text::bigint - xmin::text::bigint) & 4294967295 > pg_snapshot_xmax(pg_current_snapshot())::text::bigint - $2`
+// rowAge is how many transactions ago a row was written. A row has the lower half of its transaction's id: counted back from the next
+// id to be given, it is that transaction's, or the same of a later round for one that was frozen long ago.
+const (
+	nextXID = `pg_snapshot_xmax(pg_current_snapshot())::text::bigint`
+	rowAge  = `((` + nextXID + ` - xmin::text::bigint) & 4294967295)`
+)
+
+// delivered is the condition on a row below the mark that is not kept; the mark's xmin and the two of Kept are parameters from $n on.
+// Taken for one of a later round, a row stays until the next look at worst where it lies below the mark; where it is kept, its own
+// time holds it.
+func (t *agedTable) delivered(n int) string {
+	at := fmt.Sprintf("$%d::timestamptz", n+2)
+	if !t.Zoned {
+		at = "(" + at + ") at time zone 'UTC'"
+	}
+	return fmt.Sprintf("%s > %s - $%d::bigint and %s <= %s - $%d::bigint and %s >= %s", rowAge, nextXID, n, rowAge, nextXID, n+1, quoteName(t.Column), at)
+}
 
 const selectAgedTables = `
 select n.nspname, c.relname, coalesce(a.attname, ''), coalesce(a.atttypid = 'timestamptz'::regtype, false),
@@ -152,6 +171,9 @@ func prune(ctx context.Context, conn *pgx.Conn, tables []agedTable, m mark, age 
 	if err != nil {
 		return p, fmt.Errorf("prune: %w", err)
 	}
+	if m.kept.XID > 0 {
+		p.Kept = &m.kept
+	}
 	var errs []error
 	for i := range tables {
 		t := &tables[i]
@@ -175,14 +197,14 @@ func (p *Pruned) deleteRows(ctx context.Context, conn *pgx.Conn, t *agedTable, m
 		return fmt.Errorf("read the partitions of %s: %w", t, err)
 	}
 	sql := fmt.Sprintf(`
-		with old as materialized (select ctid as place from %s where tableoid = $3 and ctid > $4::text::tid and %s and %s limit %d),
-		gone as (delete from %s as outbox using old where outbox.tableoid = $3 and outbox.ctid = old.place returning place)
-		select (select count(*) from gone), (select max(place)::text from old)`, t.quoted(), t.old(), delivered, pruneBatch, t.quoted())
+		with old as materialized (select ctid as place from %s where tableoid = $2 and ctid > $3::text::tid and %s and %s limit %d),
+		gone as (delete from %s as outbox using old where outbox.tableoid = $2 and outbox.ctid = old.place returning place)
+		select (select count(*) from gone), (select max(place)::text from old)`, t.quoted(), t.old(), t.delivered(4), pruneBatch, t.quoted())
 	for _, leaf := range leaves {
 		for last := "(0,0)"; ; {
 			var rows int64
 			var place *string // nil when there was none
-			if err := conn.QueryRow(ctx, sql, age.Seconds(), m.xmin, leaf, last).Scan(&rows, &place); err != nil {
+			if err := conn.QueryRow(ctx, sql, age.Seconds(), leaf, last, m.xmin, m.kept.XID, m.kept.At).Scan(&rows, &place); err != nil {
 				return fmt.Errorf("delete from %s: %w", t, err)
 			}
 			if p.Rows += rows; place == nil {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outrider-relay/outrider/checkpoint"
+	"github.com/outrider-relay/outrider/migrations"
 )
 
 // agedTables finds them as a relay of public.outbox does.
@@ -221,4 +224,100 @@ func TestPartitionThatADeadRelayHasLeftIsFinished(t *testing.T) {
 			t.Errorf("%s are left of what was detached by hand", left(t, conn, "outbox_1"))
 		}
 	})
+}
+
+// What was there before the relay began, or was written while it was not published, may be nowhere else.
+func TestWhatWasNeverReadIsKeptUntilItIsLetGo(t *testing.T) {
+	pg := database(t, `create table outbox (id int, created_at timestamptz) partition by range (created_at);
+		create table outbox_1 partition of outbox for values from ('2020-01-01') to ('2020-02-01');
+		create table outbox_2 partition of outbox for values from ('2020-02-01') to ('2020-03-01');
+		create table outbox_9 partition of outbox for values from ('2020-03-01') to ('2999-01-01');
+		create publication outrider for table outbox with (publish = 'insert', publish_via_partition_root = true);
+		insert into outbox values (1, '2020-01-05'), (2, now() - interval '1 hour'), (3, now() + interval '1 hour')`)
+	conn := control(t, pg)
+	pg.Tables = []string{"public.outbox"}
+	cfg := &Config{Name: "orders", Postgres: *pg}
+	if err := migrations.EnsureCheckpoint(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	run(t, conn, `insert into outrider.checkpoint (name, format, generation, instance, heartbeat_at, system_id, timeline, slot, lsn, delivery, updated_at)
+		values ('orders', 1, 1, 'i', now(), '7', 1, 's', '0/1', 'exactly-once', now())`)
+	s := &session{cfg: cfg, control: conn, generation: 1}
+	keep := func() {
+		t.Helper()
+		if err := s.keepRows(t.Context(), "a test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// pruned gives what is left when all that may go has gone, at an age below which nothing is.
+	pruned := func() string {
+		t.Helper()
+		m := mustMark(t, conn)
+		var err error
+		if m.kept, err = keptRows(t.Context(), conn, cfg); err != nil {
+			t.Fatal(err)
+		}
+		mustPrune(t, conn, agedTables(t, conn, nil, "public.outbox"), m, -2*time.Hour)
+		return left(t, conn, "outbox")
+	}
+	if _, err := keptRows(t.Context(), conn, cfg); !errors.Is(err, errUnnoted) {
+		t.Fatalf("before anything is noted: %v", err)
+	}
+	keep()
+	run(t, conn, `insert into outbox values (4, '2020-02-05'), (5, now()), (6, now() + interval '1 hour')`)
+	if ids := pruned(); ids != "1 2 3 4" { // 4 is delivered, and nothing but its own time speaks for it
+		t.Errorf("%s are left", ids)
+	}
+	if got := partitions(t, conn); len(got) != 3 {
+		t.Errorf("%v are left", got)
+	}
+	for _, change := range []string{
+		`alter publication outrider drop table outbox`, `alter publication outrider add table outbox`, `alter publication outrider set (publish = 'insert, update')`,
+	} {
+		run(t, conn, change)
+		if _, err := keptRows(t.Context(), conn, cfg); !errors.Is(err, errUnnoted) {
+			t.Errorf("after %s: %v", change, err)
+		}
+		run(t, conn, `insert into outbox values (7, now())`) // perhaps not published
+		keep()
+		run(t, conn, `insert into outbox values (8, now())`)
+		if ids := pruned(); !strings.HasSuffix(ids, " 7") {
+			t.Errorf("after %s %s are left", change, ids)
+		}
+		run(t, conn, `delete from outbox where id = 7`)
+	}
+	other := *cfg
+	other.Postgres.Tables = []string{"public.other"}
+	if _, err := keptRows(t.Context(), conn, &other); !errors.Is(err, errUnnoted) {
+		t.Errorf("with other settings: %v", err)
+	}
+	if err := letGoOfKept(t.Context(), conn, cfg, "me"); err != nil {
+		t.Fatal(err)
+	}
+	if ids := pruned(); ids != "" {
+		t.Errorf("%s are left after all was let go", ids)
+	}
+	run(t, conn, `alter table outrider.checkpoint drop column kept`)
+	var found findings
+	if _, err := keptRows(t.Context(), conn, cfg); !errors.As(err, &found) || !strings.Contains(err.Error(), "alter table outrider.checkpoint add column") {
+		t.Errorf("in a table of an older version: %v", err)
+	}
+}
+
+// A row has half of its transaction's id. When that has come round, its time still speaks for it.
+func TestKeptRowStaysWhenTransactionIdsHaveComeRound(t *testing.T) {
+	conn := control(t, database(t, `create table outbox (id int, created_at timestamptz default now()); insert into outbox values (1)`))
+	m := mustMark(t, conn)
+	m.kept = checkpoint.Kept{XID: m.xmin - 1<<32, At: time.Now().Add(time.Minute)} // four billion transactions ago
+	run(t, conn, `insert into outbox values (2)`)
+	tables := agedTables(t, conn, nil, "public.outbox")
+	m2 := mustMark(t, conn)
+	m2.kept = m.kept
+	if mustPrune(t, conn, tables, m2, -time.Hour); left(t, conn, "outbox") != "1 2" {
+		t.Errorf("%s are left", left(t, conn, "outbox"))
+	}
+	m2.kept.At = time.Time{}
+	if mustPrune(t, conn, tables, m2, -time.Hour); left(t, conn, "outbox") != "" {
+		t.Errorf("%s are left", left(t, conn, "outbox"))
+	}
 }

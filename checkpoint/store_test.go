@@ -189,6 +189,9 @@ func TestSupersededSessionWritesNothing(t *testing.T) {
 			_, err := checkpoint.Judge(ctx, db.connect(t), "orders", old.Generation(), checkpoint.Standing{}, checkpoint.Verdict{})
 			return err
 		},
+		"Keep": func(ctx context.Context) error {
+			return checkpoint.Keep(ctx, db.connect(t), "orders", old.Generation(), "", "")
+		},
 		"Register": func(ctx context.Context) error {
 			return old.Register(ctx, []checkpoint.Partition{{Topic: "a", ID: 0, ScanFrom: 9}, {Topic: "b", ID: 1}})
 		},

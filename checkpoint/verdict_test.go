@@ -124,3 +124,48 @@ func TestVerdictIsReadByOlderAndNewerVersions(t *testing.T) {
 		t.Errorf("an older version reads %+v, %v", older, err)
 	}
 }
+
+// As a program of an older version, or one without the right, has left the table.
+func TestRowsAreKeptWhereTheTableHasAPlaceForIt(t *testing.T) {
+	db := newDatabase(t)
+	store, _, _ := db.take(t, "one")
+	conn := db.connect(t)
+	read := func() (*checkpoint.Kept, json.RawMessage, bool) {
+		t.Helper()
+		kept, stands, possible, err := checkpoint.ReadKept(t.Context(), conn, "orders")
+		must(t, err)
+		return kept, stands, possible
+	}
+	if kept, _, possible := read(); kept != nil || !possible {
+		t.Errorf("at first %+v, possible %v", kept, possible)
+	}
+	keep := func() {
+		t.Helper()
+		must(t, checkpoint.Keep(t.Context(), conn, "orders", store.Generation(), "why", "p"))
+	}
+	var xid int64
+	must(t, conn.QueryRow(t.Context(), `select pg_current_xact_id()::text::bigint`).Scan(&xid))
+	before := time.Now().Add(-time.Minute)
+	keep()
+	kept, stands, _ := read()
+	if kept == nil || kept.XID <= xid || kept.At.Before(before) || kept.Why != "why" || kept.Published != "p" {
+		t.Fatalf("%+v is kept", kept)
+	}
+	keep()
+	if err := checkpoint.LetGo(t.Context(), conn, "orders", stands, "by", "q"); !errors.Is(err, checkpoint.ErrDecided) {
+		t.Errorf("let go of what has changed: %v", err)
+	}
+	_, stands, _ = read()
+	must(t, checkpoint.LetGo(t.Context(), conn, "orders", stands, "by", "q"))
+	if kept, _, _ := read(); kept == nil || kept.XID != 0 || !kept.At.IsZero() || kept.Published != "q" {
+		t.Errorf("%+v is kept after all was let go", kept)
+	}
+	harness.Exec(t, conn, `alter table outrider.checkpoint drop column kept`)
+	keep()
+	if kept, _, possible := read(); kept != nil || possible {
+		t.Errorf("without the column %+v, possible %v", kept, possible)
+	}
+	if row := db.read(t); row.Generation != store.Generation() {
+		t.Errorf("generation %d", row.Generation)
+	}
+}

@@ -4,9 +4,11 @@ package migrations
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Every file can be run again, by hand too, and leaves what is there as it is.
@@ -17,6 +19,8 @@ var (
 	checkpointSQL string
 	//go:embed partition.sql
 	partitionSQL string
+	//go:embed kept.sql
+	keptSQL string
 	//go:embed outbox.sql
 	outboxSQL string
 	//go:embed publish.sql
@@ -39,16 +43,55 @@ func checkpointObjects() []object {
 	}
 }
 
+// later are the columns that versions after the first have added.
+func later() []object {
+	return []object{column("outrider", "checkpoint", "kept", keptSQL)}
+}
+
 // CheckpointSQL is what EnsureCheckpoint runs.
-func CheckpointSQL() string { return script(checkpointObjects(), false) }
+func CheckpointSQL() string { return script(append(checkpointObjects(), later()...), false) }
+
+// LaterSQL adds what a table that an older version has made does not have. It takes the table's owner.
+func LaterSQL() string { return script(later(), false) }
 
 // EnsureCheckpoint creates what is missing of schema outrider and its tables checkpoint and partition. Any number of
-// relays may call it at once; where all is there, a role that may only read the catalogs can.
+// relays may call it at once; where all is there, a role that may only read the catalogs can. A column that an older version has
+// not made is added where the role may; a relay does without it.
 func EnsureCheckpoint(ctx context.Context, conn *pgx.Conn) error {
-	if err := create(ctx, conn, checkpointObjects()); err != nil {
+	err := create(ctx, conn, checkpointObjects())
+	if err == nil {
+		err = addColumns(ctx, conn)
+	}
+	if err != nil {
 		return fmt.Errorf("create the checkpoint tables: %w", err)
 	}
 	return nil
+}
+
+// The SQLSTATEs of an attempt that may be made again another time.
+const (
+	insufficientPrivilege = "42501"
+	lockNotAvailable      = "55P03"
+)
+
+// addColumns adds the columns that are missing. It waits for nobody who reads the table: the saves of the relay that leads would
+// queue behind it.
+func addColumns(ctx context.Context, conn *pgx.Conn) error {
+	complete, err := allExist(ctx, conn, later())
+	if err != nil || complete {
+		return err
+	}
+	err = alone(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "set local lock_timeout = '1s'"); err != nil {
+			return err
+		}
+		return run(ctx, tx, later(), false)
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && (refused.Code == insufficientPrivilege || refused.Code == lockNotAvailable) {
+		return nil
+	}
+	return err
 }
 
 // checkpointDrops has the schema last, which stays where something else is in it.

@@ -210,3 +210,42 @@ func TestExistingTableIsLeftAsItIs(t *testing.T) {
 		t.Errorf("%d columns, want the 1 that it had", columns)
 	}
 }
+
+// A table that an older version has made gets what it lacks from whoever may add it; a relay that may not goes on without, and so
+// does one that somebody else's look at the table would keep waiting.
+func TestTablesOfAnOlderVersionGetWhatTheyLack(t *testing.T) {
+	url := newURL(t)
+	conn, reader := harness.Connect(t, url), harness.Connect(t, url)
+	ensure := func() {
+		t.Helper()
+		if err := migrations.EnsureCheckpoint(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lacks := func() int {
+		return query[int](t, reader, `select 1 - count(*) from pg_attribute where attrelid = 'outrider.checkpoint'::regclass and attname = 'kept'`)
+	}
+	ensure()
+	harness.Exec(t, conn, "alter table outrider.checkpoint drop column kept")
+	harness.Exec(t, conn, `insert into outrider.checkpoint (name, format, generation, instance, heartbeat_at, system_id, timeline, slot, lsn, delivery, updated_at)
+		values ('orders', 1, 1, 'older', now(), '7', 1, 's', '0/1', 'exactly-once', now())`)
+
+	become(t, conn, "relay_of_old", "usage on schema outrider", "select, insert, update on outrider.checkpoint")
+	ensure()
+	harness.Exec(t, conn, "reset role")
+	harness.Exec(t, reader, "begin")
+	harness.Exec(t, reader, "select from outrider.checkpoint")
+	ensure()
+	if lacks() != 1 {
+		t.Fatal("the column is there already")
+	}
+	harness.Exec(t, reader, "commit")
+	ensure()
+	ensure()
+	if lacks() != 0 {
+		t.Error("the column is missing still")
+	}
+	if n := query[int](t, conn, "select count(*) from outrider.checkpoint where name = 'orders' and kept is null"); n != 1 {
+		t.Errorf("%d rows of the older version are left as they were", n)
+	}
+}

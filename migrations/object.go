@@ -31,6 +31,11 @@ func function(schema, name, sql string) object {
 		where n.nspname = $1 and p.proname = $2)`, []any{schema, name}, sql}
 }
 
+func column(schema, table, name, sql string) object {
+	return object{`select exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped)`, []any{schema, table, name}, sql}
+}
+
 // script is what create or drop run, for somebody else to run: with the same looks, so that it leaves what is there as it is, and
 // what was not made by it.
 func script(objects []object, exists bool) string {

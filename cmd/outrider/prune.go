@@ -23,8 +23,9 @@ func pruneCommand() *cobra.Command {
 		Short: "Delete old rows of the outbox that are delivered",
 		Long: `Deletes the rows of the outbox tables that are older than --older-than and that the
 running relay has delivered: in small batches, or as whole partitions. A row that Kafka
-has not acked stays, whatever its age. It needs the right to delete from the tables, and
-to drop partitions their owner.
+has not acked stays, whatever its age; and so does one that the relay never read, or that
+a decision has passed over, until --passed-over says that all from before now may go.
+It needs the right to delete from the tables, and to drop partitions their owner.
 
 Deleting never loses an event, for the relay reads the log and not the table; rows are
 kept for replay and repair. outbox.retention does the same in the relay, all the time.`,
@@ -33,6 +34,7 @@ kept for replay and repair. outbox.retention does the same in the relay, all the
 	}
 	addFlags(cmd.Flags(), relayFlags)
 	age := cmd.Flags().Duration("older-than", 0, "the `AGE` from which on rows go, by their created_at (or outbox.columns.timestamp), e.g. 168h")
+	passedOver := cmd.Flags().Bool("passed-over", false, "rows from before now that were never read, or passed over by a decision, need not be kept any more, here and by outbox.retention")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	if err := cmd.MarkFlagRequired("older-than"); err != nil {
 		panic(err)
@@ -42,18 +44,22 @@ kept for replay and repair. outbox.retention does the same in the relay, all the
 		if err != nil {
 			return err
 		}
-		return prune(cmd.Context(), settings, *age, *asJSON, cmd.OutOrStdout())
+		letGo := ""
+		if *passedOver {
+			letGo = whoami()
+		}
+		return prune(cmd.Context(), settings, *age, letGo, *asJSON, cmd.OutOrStdout())
 	}
 	return cmd
 }
 
 // prune deletes, and tells what went even where something stays.
-func prune(ctx context.Context, settings *config.Settings, age time.Duration, asJSON bool, out io.Writer) error {
+func prune(ctx context.Context, settings *config.Settings, age time.Duration, letGo string, asJSON bool, out io.Writer) error {
 	if age < 0 {
 		return &failure{code: exitSettings, err: fmt.Errorf("--older-than %s: an age is not negative", age)}
 	}
 	cfg := relayConfig(settings, sink.Config{}, zerolog.Nop())
-	pruned, err := cdc.Prune(ctx, &cfg, age)
+	pruned, err := cdc.Prune(ctx, &cfg, age, letGo)
 	if err != nil {
 		err = &failure{code: exitUndone, err: err}
 	}
@@ -62,6 +68,9 @@ func prune(ctx context.Context, settings *config.Settings, age time.Duration, as
 		printed = json.NewEncoder(out).Encode(pruned)
 	} else {
 		_, printed = fmt.Fprintf(out, "%d rows deleted, %d partitions dropped\n", pruned.Rows, len(pruned.Partitions))
+		if k := pruned.Kept; k != nil && printed == nil {
+			_, printed = fmt.Fprintf(out, "rows from before %s stay, for they may not be on Kafka (%s); --passed-over lets them go\n", k.At.Format(time.RFC3339), k.Why)
+		}
 	}
 	if err == nil {
 		err = printed
