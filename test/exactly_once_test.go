@@ -1,11 +1,11 @@
 package test
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,21 +22,21 @@ const createOutbox = `create table outbox (id uuid primary key default gen_rando
 // exactly is the setting under test.
 const exactly = "kafka: { delivery: exactly-once }\n"
 
-// orders is the aggregate type of every key, for counters.
-func orders(int) string { return "order" }
+// aggregateOf is the aggregate type of every key of the scene, for counters.
+func (s *scene) aggregateOf(int) string { return s.kind }
 
-// counters writes transactions of 1 to 50 rows, each with the next number of its key, until stop is closed, and gives the
+// counters writes transactions of 1 to 50 rows, each with the next number of its key, until stop is called, which gives the
 // number of rows by key. aggregateOf says what the i-th key belongs to at present.
-func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64, aggregateOf func(i int) string) <-chan map[string]int {
+func counters(t *testing.T, conn *pgx.Conn, seed uint64, aggregateOf func(i int) string) (stop func() map[string]int) {
 	t.Helper()
-	done := make(chan map[string]int, 1)
+	end, done := make(chan struct{}), make(chan map[string]int, 1)
 	go func() {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		written := make(map[string]int)
 		defer func() { done <- written }()
 		for {
 			select {
-			case <-stop:
+			case <-end:
 				return
 			default:
 			}
@@ -52,7 +52,9 @@ func counters(t *testing.T, conn *pgx.Conn, stop <-chan struct{}, seed uint64, a
 			written[key] += n
 		}
 	}()
-	return done
+	stop = sync.OnceValue(func() map[string]int { close(end); return <-done })
+	t.Cleanup(func() { stop() }) // where the test has failed before it came to that
+	return stop
 }
 
 // checkExactly fails the test unless the topics hold every number of each key once and in order.
@@ -62,7 +64,9 @@ func checkExactly(t *testing.T, brokers []string, written map[string]int, topics
 	for _, n := range written {
 		total += n
 	}
-	harness.Eventually(t, time.Minute, fmt.Sprintf("%d records", total), func() error {
+	// What the ends of the partitions count is cheaper to ask, but markers are among it.
+	harness.AwaitRecords(t, brokers, int64(total), patience, topics...)
+	harness.Eventually(t, patience, fmt.Sprintf("%d records", total), func() error {
 		if n := len(harness.ReadAll(t, brokers, topics...)); n < total {
 			return fmt.Errorf("there are %d", n)
 		}
@@ -89,82 +93,54 @@ func checkExactly(t *testing.T, brokers []string, written map[string]int, topics
 
 func TestKillsRepeatNothingUnderExactlyOnce(t *testing.T) {
 	t.Parallel()
-	pg := harness.NewPostgres(t, harness.PostgresOptions{})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, createOutbox)
-	stop := make(chan struct{})
-	options := harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers(), Config: exactly}
-	relay := harness.StartRelay(t, options)
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	relay := s.relaying(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	done := counters(t, conn, stop, seed, orders)
+	stop := counters(t, s.conn, seed, s.aggregateOf)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for range 20 {
 		// Killed at any moment from the first step of the start on.
 		<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond)
 		relay.Kill()
-		relay = harness.StartRelay(t, options)
+		relay = s.launch(t)
 	}
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
+	relay.AwaitState(t, cdc.Relaying, patience)
+	checkExactly(t, s.brokers, stop(), s.destination)
 }
 
 func TestFrozenLeaderIsFencedAndBecomesTheStandby(t *testing.T) {
 	t.Parallel()
-	pg := harness.NewPostgres(t, harness.PostgresOptions{Settings: map[string]string{"wal_sender_timeout": "2s"}})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, createOutbox)
-	options := harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers(), Config: exactly}
-	leader := harness.StartRelay(t, options)
-	leader.AwaitState(t, cdc.Relaying, 30*time.Second)
-	standby := harness.StartRelay(t, options)
-	standby.AwaitState(t, cdc.Standby, 30*time.Second)
-	stop := make(chan struct{})
-	done := counters(t, conn, stop, 1, orders)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	harness.Exec(t, s.conn, `alter database `+s.conn.Config().Database+` set wal_sender_timeout = '2s'`)
+	leader := s.relaying(t)
+	standby := s.launch(t)
+	standby.AwaitState(t, cdc.Standby, patience)
+	stop := counters(t, s.conn, 1, s.aggregateOf)
 	for range 3 {
-		harness.Eventually(t, 10*time.Second, "records flow", func() error {
-			if st, err := leader.Status(); err != nil || st.Records.Relayed < 500 {
-				return errors.Join(err, fmt.Errorf("%d relayed", st.Records.Relayed))
-			}
-			return nil
-		})
+		harness.Eventually(t, patience, "records flow", relayed(leader, 500))
 		leader.Signal(syscall.SIGSTOP)
-		standby.AwaitState(t, cdc.Relaying, 30*time.Second)
+		standby.AwaitState(t, cdc.Relaying, patience)
 		leader.Signal(syscall.SIGCONT)
-		leader.AwaitState(t, cdc.Standby, 30*time.Second)
+		leader.AwaitState(t, cdc.Standby, patience)
 		leader, standby = standby, leader
 	}
-	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
+	checkExactly(t, s.brokers, stop(), s.destination)
 }
 
 func TestStandbyTakesOverFromAKilledLeader(t *testing.T) {
 	t.Parallel()
-	pg := harness.NewPostgres(t, harness.PostgresOptions{})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 6, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, createOutbox)
-	options := harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers(), Config: exactly}
-	leader := harness.StartRelay(t, options)
-	leader.AwaitState(t, cdc.Relaying, 30*time.Second)
-	stop := make(chan struct{})
-	done := counters(t, conn, stop, 1, orders)
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly)
+	leader := s.relaying(t)
+	stop := counters(t, s.conn, 1, s.aggregateOf)
 	for range 5 {
-		standby := harness.StartRelay(t, options)
-		standby.AwaitState(t, cdc.Standby, 30*time.Second)
+		standby := s.launch(t)
+		standby.AwaitState(t, cdc.Standby, patience)
 		began := time.Now()
 		leader.Kill()
-		standby.AwaitState(t, cdc.Relaying, 30*time.Second)
+		standby.AwaitState(t, cdc.Relaying, patience)
 		t.Logf("taken over after %s", time.Since(began).Round(time.Millisecond))
 		leader = standby
 	}
-	close(stop)
-	checkExactly(t, kafka.Brokers(), <-done, "outbox.event.order")
+	checkExactly(t, s.brokers, stop(), s.destination)
 }

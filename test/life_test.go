@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -133,15 +132,12 @@ func (w *world) write(t *testing.T, seed uint64) {
 	if w.stop != nil {
 		return
 	}
-	stop := make(chan struct{})
-	written := counters(t, w.writer, stop, seed, func(i int) string {
+	w.stop = counters(t, w.writer, seed, func(i int) string {
 		if i%2 == 1 && w.both.Load() {
 			return w.other
 		}
 		return w.first
 	})
-	w.stop = sync.OnceValue(func() map[string]int { close(stop); return <-written })
-	t.Cleanup(func() { w.stop() }) // where the test has failed before it came to that
 }
 
 // startFirst is the beginning of a life that begins with nothing.

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -24,19 +23,4 @@ func TestCommittedRowsBecomeRecords(t *testing.T) {
 	if code := relay.Stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-}
-
-// awaitRecords waits until the topic outbox.event.order holds n different events.
-func awaitRecords(t *testing.T, brokers []string, n int) {
-	t.Helper()
-	harness.Eventually(t, 30*time.Second, fmt.Sprintf("%d events", n), func() error {
-		positions := make(map[string]bool)
-		for _, r := range harness.ReadAll(t, brokers, "outbox.event.order") {
-			positions[harness.Header(r, "outrider-position")] = true
-		}
-		if len(positions) != n {
-			return fmt.Errorf("there are %d", len(positions))
-		}
-		return nil
-	})
 }

@@ -4,7 +4,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/test/harness"
@@ -26,25 +25,20 @@ func resolve(t *testing.T, url string, args ...string) string {
 
 func TestPoisonRowBlocksUntilItIsSkipped(t *testing.T) {
 	t.Parallel()
-	pg := harness.NewPostgres(t, harness.PostgresOptions{})
-	kafka := harness.NewKafka(t, harness.KafkaOptions{})
-	kafka.CreateTopic(t, "outbox.event.order", 3, 1, nil)
-	conn := pg.Connect(t)
-	harness.Exec(t, conn, `create table outbox (id uuid primary key default gen_random_uuid(), aggregate_type text not null, aggregate_id text not null,
-		event_type text not null, payload jsonb, headers jsonb not null default '{}')`)
-	relay := harness.StartRelay(t, harness.RelayOptions{Postgres: pg.URL(), Kafka: kafka.Brokers()})
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	harness.Exec(t, conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload) select case when i = 5 then 'no such topic!' else 'order' end, 'o' || i, 'OrderPlaced', '{}' from generate_series(1, 10) i`)
-	relay.AwaitState(t, cdc.Halted, 30*time.Second)
-	shown := resolve(t, pg.URL())
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), "")
+	relay := s.relaying(t)
+	harness.Exec(t, s.conn, `insert into outbox (aggregate_type, aggregate_id, event_type, payload)
+		select case when i = 5 then 'no such topic!' else $1 end, 'o' || i, 'OrderPlaced', '{}' from generate_series(1, 10) i`, s.kind)
+	relay.AwaitState(t, cdc.Halted, patience)
+	shown, _ := s.resolve(t)
 	_, rest, found := strings.Cut(shown, "--skip ")
 	if !found {
 		t.Fatalf("resolve shows\n%s", shown)
 	}
 	position, _, _ := strings.Cut(rest, "\n")
-	if told := resolve(t, pg.URL(), "--skip", position); !strings.Contains(told, "decided  skip "+position+", by ") {
-		t.Errorf("after the decision:\n%s", told)
+	if told, code := s.resolve(t, "--skip", position); code != 0 || !strings.Contains(told, "decided  skip "+position+", by ") {
+		t.Errorf("after the decision (exit code %d):\n%s", code, told)
 	}
-	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
-	awaitRecords(t, kafka.Brokers(), 9)
+	relay.AwaitState(t, cdc.Relaying, patience)
+	awaitIDs(t, s.brokers, 9, false, s.destination)
 }
