@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples screenshots deploy lint vulncheck fuzz bench release clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples screenshots deploy lint vulncheck fuzz bench bench-chart release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -90,6 +90,9 @@ fuzz: ## fuzz every parser, FUZZTIME (10s) each
 
 bench: ## run the Go benchmarks: time and allocations per row
 	$(GO) test -run '^$$' -bench . -benchmem $(PARTS)
+
+bench-chart: fetch ## measure the whole, on a quiet machine (20 min): docs/bench.json, docs/bench.svg, the tables of docs/speed.md
+	$(GO) run ./test/bench --rounds 5 --transport unix,tcp --json docs/bench.json --svg docs/bench.svg --page docs/speed.md
 
 release: ## build the release twice, and see that both are the same: bin/release (PLATFORMS: a choice)
 	deploy/release.sh bin/release

@@ -165,8 +165,15 @@ func TestDocumentedSettingsAreTaken(t *testing.T) {
 	}
 }
 
-func TestArchitectureNamesWhatThereIs(t *testing.T) {
-	d := readDocument(t, "docs/architecture.md")
+func TestDocumentsOfTheCodeNameWhatThereIs(t *testing.T) {
+	for name, least := range map[string]int{"docs/architecture.md": 40, "docs/speed.md": 15} {
+		namesWhatThereIs(t, readDocument(t, name), least)
+	}
+}
+
+// namesWhatThereIs checks each file that a document names, and each `name` behind it; of these there are so many at least.
+func namesWhatThereIs(t *testing.T, d *document, least int) {
+	t.Helper()
 	path := regexp.MustCompile("`((?:[a-z]+/)+[a-z_]*(?:\\.go)?)`((?:,? `[A-Za-z]+`)*)")
 	declared, found := make(map[string][]string), 0
 	for _, m := range path.FindAllStringSubmatch(d.prose+"\n", -1) {
@@ -180,12 +187,12 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 		}
 		for _, name := range names {
 			if found++; !slices.Contains(declared[m[1]], name[1]) {
-				t.Errorf("%s declares no %s", m[1], name[1])
+				t.Errorf("%s: %s declares no %s", d.path, m[1], name[1])
 			}
 		}
 	}
-	if found < 40 {
-		t.Errorf("only %d names were found: are they written as `file.go` `Name`?", found)
+	if found < least {
+		t.Errorf("%s: only %d names were found: are they written as `file.go` `Name`?", d.path, found)
 	}
 }
 
