@@ -104,7 +104,7 @@ func (k *Kafka) refuse(q *queue, b *batch, a *produce.ResponsePartition) {
 // whenQuiet decides about a queue once everything in flight has been answered: about a batch that was refused, and about
 // all of it when its topic has been unknown or forbidden for longer than topics.wait, as policy says.
 func (k *Kafka) whenQuiet(q *queue, now time.Time) {
-	if q.inFlight > 0 || len(q.batches) == 0 || k.err != nil {
+	if q.inFlight > 0 || q.empty() || k.err != nil {
 		return
 	}
 	refused := q.refused

@@ -2,10 +2,10 @@ package sink
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"github.com/outrider-relay/outrider/decoder"
@@ -87,25 +87,39 @@ func (f *fence) wakeUp() {
 func (f *fence) keep(ctx context.Context) error {
 	notes := time.NewTicker(notesInterval)
 	defer notes.Stop()
+	pace := backoff.ExponentialBackOff{InitialInterval: 4 * metadataMinAge, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: topicRetry}
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
+		var left bool
 		var err error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-f.wake:
-			err = f.register(ctx)
 		case <-notes.C:
-			err = f.writeNotes(ctx)
+			if err := f.writeNotes(ctx); err != nil {
+				return err
+			}
+			continue
+		case <-f.wake:
+			left, err = f.register(ctx)
+		case <-again.C:
+			left, err = f.register(ctx)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case left: // a leader is away, or a right is missing
+			again.Reset(pace.NextBackOff())
+		default:
+			pace.Reset()
 		}
 	}
 }
 
 // register makes waiting partitions durable, each with its present end, after a read there has proved the right to read
-// it: a restart must be able to scan what this session writes.
-func (f *fence) register(ctx context.Context) error {
+// it: a restart must be able to scan what this session writes. Those that cannot be registered yet are left.
+func (f *fence) register(ctx context.Context) (left bool, err error) {
 	f.k.mu.Lock()
 	waiting := f.waiting
 	f.waiting = nil
@@ -117,20 +131,20 @@ func (f *fence) register(ctx context.Context) error {
 		}
 	}
 	if len(topics) == 0 {
-		return nil
+		return false, nil
 	}
 	var cluster *metadata.Response
-	err := f.k.onAnyBroker(ctx, func(error) bool { return false }, func(conn *broker.Conn) (err error) {
+	err = f.k.onAnyBroker(ctx, func(error) bool { return false }, func(conn *broker.Conn) (err error) {
 		cluster, err = describe(ctx, conn, topics)
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	ends := f.ends(ctx, cluster, waiting)
+	ends, barred := f.ends(ctx, cluster, waiting)
 	failpoint("registration begins")
 	if err := f.enter(ctx, waiting, ends); err != nil {
-		return err
+		return false, err
 	}
 	failpoint("registered")
 	f.k.mu.Lock()
@@ -138,19 +152,19 @@ func (f *fence) register(ctx context.Context) error {
 	for _, q := range waiting {
 		end, known := ends[place{q.topic.name, q.partition}]
 		if !known {
-			f.waiting = append(f.waiting, q)
+			if f.k.topics[q.topic.name] == q.topic { // else it was forgotten
+				f.waiting = append(f.waiting, q)
+			}
 			continue
 		}
 		f.enlist(&scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1})
-		q.ready, q.fresh = true, true
+		q.ready, q.fresh, q.barred = true, true, time.Time{}
 		if q.leader != nil {
 			q.leader.wakeUp()
 		}
 	}
-	if len(f.waiting) > 0 {
-		time.AfterFunc(4*metadataMinAge, f.wakeUp) // a leader is away; nothing is lost if the session has ended by then
-	}
-	return nil
+	f.judgeUnreadable(waiting, barred)
+	return len(f.waiting) > 0, nil
 }
 
 // enter writes the partitions whose ends are known.
@@ -167,51 +181,6 @@ func (f *fence) enter(ctx context.Context, queues []*queue, ends map[place]int64
 		return nil
 	}
 	return f.ledger.Register(ctx, topics, partitions, offsets, make([]bool, len(topics)))
-}
-
-// ends asks the leaders where the partitions end, and reads there. Those that cannot be had just now are left out.
-func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*queue) map[place]int64 {
-	parts := make([]*scanned, len(queues))
-	for i, q := range queues {
-		parts[i] = &scanned{Registration: Registration{Topic: q.topic.name, Partition: q.partition}, marker: -1}
-	}
-	ends := make(map[place]int64)
-	for addr, group := range byLeader(cluster, parts) {
-		conn, err := broker.Dial(ctx, addr, &f.k.cfg.Conn)
-		if err != nil {
-			continue
-		}
-		for _, p := range group {
-			end, err := offsetOf(ctx, conn, p.Topic, p.Partition, -1)
-			if err == nil {
-				p.next = end
-				err = provesReadable(ctx, conn, p)
-			}
-			if err != nil {
-				f.k.setTrouble("topic "+p.Topic, fmt.Sprintf("partition %d cannot be read, and exactly-once reads back what it wrote: %s (the relay's principal needs READ on the topic); its rows wait", p.Partition, err))
-				continue
-			}
-			ends[place{p.Topic, p.Partition}] = end
-		}
-		_ = conn.Close()
-	}
-	return ends
-}
-
-// provesReadable reads at the end of a partition, where nothing is.
-func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
-	req := fetchRequest([]*scanned{p})
-	req.MaxWaitTime, req.MinBytes = 0, 0
-	answers, err := fetchFrom(ctx, conn, req)
-	if err != nil {
-		return err
-	}
-	for i := range answers {
-		if code := answers[i].code; code != 0 && code != codeOffsetOutOfRange {
-			return &answerError{code: code}
-		}
-	}
-	return nil
 }
 
 // annotate notes, at an ack, from where a restart would have to scan the partition. While the tail is not empty, events

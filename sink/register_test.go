@@ -1,8 +1,10 @@
 package sink
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -98,20 +100,29 @@ func TestRegistrationComesBeforeTheFirstRecord(t *testing.T) {
 	s.checkDelivered("b")
 }
 
-// What cannot be read back cannot be delivered exactly once.
-func TestPartitionThatCannotBeReadWaits(t *testing.T) {
-	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
-	var allowed atomic.Bool
+// unreadable makes brokers refuse to read topic a until allowed is set, and counts how often that was tried.
+func (c *cluster) unreadable() (allowed *atomic.Bool, tries *atomic.Int32) {
+	allowed, tries = new(atomic.Bool), new(atomic.Int32)
 	c.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		asked := req.(*kmsg.FetchRequest).Topics
 		if allowed.Load() || len(asked) == 0 || asked[0].Topic != "a" {
 			return nil, nil, false
 		}
+		tries.Add(1)
 		res := req.ResponseKind().(*kmsg.FetchResponse)
 		res.Topics = []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{ErrorCode: 29}}}}
 		return res, nil, true
 	})
+	return allowed, tries
+}
+
+// What cannot be read back cannot be delivered exactly once. That is one trouble, however often it is tried and the topic is
+// described as if nothing were wrong.
+func TestPartitionThatCannotBeReadWaits(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	allowed, tries := c.unreadable()
+	asked := c.asked(kmsg.Metadata)
 	s := startSession(t, c, exactlyOnce(m))
 	s.append("a", 0, 10)
 	s.append("b", 0, 10)
@@ -119,10 +130,36 @@ func TestPartitionThatCannotBeReadWaits(t *testing.T) {
 	if _, known := m.at("a", 0); known {
 		t.Error("a is registered, and a restart could not read it")
 	}
+	for range 3 {
+		n := tries.Load()
+		s.refreshes(asked, 1)
+		s.until("it is tried again", func() bool { return tries.Load() > n })
+		if trouble := s.Trouble(); !strings.HasPrefix(trouble, "read a: TOPIC_AUTHORIZATION_FAILED") {
+			t.Fatalf("the trouble is %q", trouble)
+		}
+	}
 	allowed.Store(true)
 	s.drain()
 	s.checkDelivered("a")
 	s.checkDelivered("b")
+	s.until("it is well again", func() bool { return s.troubles.worst() == "" })
+	if said := s.logs.with(`"subject"`); len(said) != 2 {
+		t.Errorf("one right that was missing and came is told in %d lines: %q", len(said), said)
+	}
+}
+
+// To whoever waits it is one whether a topic is forbidden to be written or to be read.
+func TestPartitionThatCannotBeReadIsGivenUpUnderSkip(t *testing.T) {
+	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
+	c.unreadable()
+	s := startSession(t, c, exactlyOnce(m), func(cfg *Config) { cfg.OnPoison, cfg.Topics.Wait = Skip, time.Millisecond })
+	s.append("a", 0, 10)
+	s.append("b", 0, 10)
+	s.drain()
+	s.checkDelivered("b")
+	if n := s.cfg.Stats.Poison(); n != 1 {
+		t.Errorf("%d rows are given up", n)
+	}
 }
 
 // Places to scan from may lag: that is what keeps saves small.
