@@ -37,9 +37,9 @@ type Kafka struct {
 	buffers  buffers
 	records  int // appended and not acked
 	topics   map[string]*topic
-	fewer    map[string][]string // by topic, the brokers that have told of fewer partitions than it had, one after another
 	leaders  map[int32]*leader
-	known    []string // addresses of the cluster's brokers, as metadata tells them
+	known    []string            // addresses of the cluster's brokers, as metadata tells them
+	fewer    map[string][]string // by topic, the brokers that have told of fewer partitions than it had, one after another
 	troubles troubles
 	draining bool
 	idle     chan struct{}   // closed when draining and nothing is unacked
@@ -207,7 +207,7 @@ func (k *Kafka) append(routed *route.Routed, commit time.Time, number uint64) er
 func (k *Kafka) topic(name string) *topic {
 	t := k.topics[name]
 	if t == nil {
-		t = &topic{name: name, batchBytes: k.cfg.BatchBytes, deadLetter: name == k.cfg.DeadLetter}
+		t = &topic{name: name, batchBytes: k.cfg.BatchBytes, deadLetter: name == k.cfg.DeadLetter, asked: time.Now()}
 		k.topics[name] = t
 		k.askRefresh()
 	}
@@ -229,6 +229,7 @@ func (k *Kafka) place(t *topic, rec *record.Record, row heldRow, force bool) err
 		if err := k.waitForRoom(); err != nil {
 			return err
 		}
+		t = k.topic(t.name)
 	}
 }
 
@@ -282,6 +283,7 @@ func (k *Kafka) hold(t *topic, rec *record.Record, row heldRow, force bool) bool
 	h.first = min(h.first, row.number)
 	h.builder.Append(rec)
 	h.rows = append(h.rows, row)
+	t.asked = k.now
 	return true
 }
 

@@ -63,7 +63,7 @@ func (k *Kafka) lead(ctx context.Context, t *topic, a *metadata.ResponsePartitio
 		k.follow(q, nil)
 		return
 	}
-	if q.failures == 0 {
+	if q.failures == 0 || q.empty() { // what failed has been given up
 		k.troubles.clear(q.String())
 	}
 	l := k.leaders[a.LeaderID]

@@ -115,11 +115,12 @@ func (k *Kafka) followMetadata(ctx context.Context, conn *broker.Conn) error {
 		}
 		k.clearTrouble(kafkaSubject)
 		if k.cfg.Topics.Create && len(missing) > 0 {
-			if err := k.createTopics(ctx, res, missing); err != nil {
-				k.setTrouble("topics", err.Error()+"; retried")
-			} else {
-				k.clearTrouble("topics")
-			}
+			err = k.createTopics(ctx, res, missing)
+		}
+		if err != nil {
+			k.setTrouble("topics", err.Error()+"; retried")
+		} else { // also where somebody else has made them
+			k.clearTrouble("topics")
 		}
 		age := k.metadataAge(time.Now())
 		if retire := conn.RetireAt(); !retire.IsZero() {
@@ -203,7 +204,7 @@ func (k *Kafka) apply(ctx context.Context, res *metadata.Response) (missing []st
 			if classify(code) == classTopic {
 				k.withoutTopic(t, code)
 			}
-			if code == codeUnknownTopic {
+			if code == codeUnknownTopic && !t.idle() {
 				missing = append(missing, t.name)
 			}
 			continue
@@ -227,6 +228,13 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	if t.trouble.IsZero() {
 		t.trouble = time.Now()
 	}
+	if t.idle() { // it may have been deleted for good: that is nobody's trouble
+		k.troubles.clear("topic " + t.name)
+		if !t.written() && time.Since(t.asked) > topicForgotten {
+			k.forget(t)
+		}
+		return
+	}
 	what := errorName(code)
 	switch {
 	case t.refused != "":
@@ -248,4 +256,17 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	if k.err == nil && k.givesUp(t) && time.Since(t.trouble) > k.cfg.Topics.Wait {
 		k.abandon(t, what)
 	}
+}
+
+// topicForgotten is how long after its last row a topic that does not exist is kept in mind: rows may name any number of them.
+const topicForgotten = 10 * time.Minute
+
+// forget lets go of a topic. One that was written is kept, for what its partitions know: where their sequence numbers stand, and
+// behind which offset the next batch has to lie.
+func (k *Kafka) forget(t *topic) {
+	for _, q := range t.queues {
+		k.follow(q, nil)
+	}
+	k.troubles.clear("read " + t.name)
+	delete(k.topics, t.name)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -274,6 +275,11 @@ func TestForbiddenTopicIsGivenUpUnderSkip(t *testing.T) {
 		}
 		if records != 0 || bytes != 0 || s.Oldest() != ^uint64(0) || s.cfg.Stats.Poison() != 16 || s.err != nil {
 			t.Fatalf("%d records in %d bytes are left, oldest %d, %d counted, error %v", records, bytes, s.Oldest(), s.cfg.Stats.Poison(), s.err)
+		}
+		s.leaders[l.id] = l
+		s.lead(t.Context(), s.topics["a"], &metadata.ResponsePartition{LeaderID: l.id}, map[int32]string{l.id: "here:9092"})
+		if trouble := s.Trouble(); trouble != "" {
+			t.Errorf("nothing waits any more, and the trouble is %q", trouble)
 		}
 		// What comes next is numbered as if nothing had been: the broker has seen none of it.
 		s.append("a", 0, 10)

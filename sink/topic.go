@@ -3,6 +3,7 @@ package sink
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/outrider-relay/outrider/sink/record"
@@ -20,6 +21,7 @@ type topic struct {
 	batchBytes int
 	sticky     int32     // partition of rows without a key, until its batch is closed
 	trouble    time.Time // since when it has been unknown or forbidden; zero when it is neither
+	asked      time.Time // when a row last had to wait in its lobby
 	refused    string    // why it could not be created when that was tried last
 	deadLetter bool      // it is the topic of the dead letters, and no row is routed to it
 	letters    int       // rows of its lobby that became dead letters and are not acked: no later row passes them
@@ -74,6 +76,14 @@ func (t *topic) oldest() uint64 {
 		oldest = min(oldest, q.oldest())
 	}
 	return oldest
+}
+
+// idle says that nothing waits for the topic.
+func (t *topic) idle() bool { return len(t.lobby) == 0 && t.letters == 0 && t.drained() }
+
+// written says that a batch was made for one of its partitions: brokers may know sequence numbers of it.
+func (t *topic) written() bool {
+	return slices.ContainsFunc(t.queues, func(q *queue) bool { return q.nextSeq > 0 || q.lastOffset >= 0 })
 }
 
 // drained says whether every queue has run empty.

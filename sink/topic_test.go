@@ -284,3 +284,92 @@ func TestTopicWithoutPartitionsIsWaitedFor(t *testing.T) {
 		t.Errorf("%d records wait", records)
 	}
 }
+
+// A topic is deleted because nothing is for it any more. It is neither in trouble nor made again; but what it held is remembered.
+func TestDeletedTopicThatNobodyUsesIsNoTrouble(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "a", "b"))
+	asked := c.asked(kmsg.Metadata)
+	s := startSession(t, c, func(cfg *Config) { cfg.Topics = Topics{Create: true, ReplicationFactor: 1} })
+	s.append("a", 0, 10)
+	s.until("it is acked", func() bool { return s.records == 0 })
+	if err := c.DeleteTopic("a"); err != nil {
+		t.Fatal(err)
+	}
+	made := c.asked(kmsg.CreateTopics)
+	s.refreshes(asked, 2)
+	if trouble := s.Trouble(); trouble != "" || made() != 0 {
+		t.Errorf("the trouble is %q, and it was made again %d times", trouble, made())
+	}
+	if age := s.metadataAge(time.Now().Add(time.Hour)); age != metadataMaxAge {
+		t.Errorf("metadata are asked for every %s", age)
+	}
+	s.append("a", 0, 10)
+	if err := s.fails(); !strings.Contains(err.Error(), "made anew") || made() == 0 {
+		t.Errorf("its next row ended the session with %q, made again %d times", err, made())
+	}
+}
+
+// Rows may name any number of topics that do not exist.
+func TestTopicThatNeverWasIsForgotten(t *testing.T) {
+	s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison, cfg.Topics.Wait = Skip, time.Nanosecond })
+	a, l := s.topics["a"], s.newLeader(1)
+	s.follow(a.queues[0], l)
+	a.queues[0].lastOffset = 7 // the next batch has to lie behind it
+	s.append("typo", 0, 10)
+	typo := s.topics["typo"]
+	gone := &metadata.Response{Topics: []metadata.ResponseTopic{{Name: "typo", ErrorCode: codeUnknownTopic}, {Name: "a", ErrorCode: codeUnknownTopic}}}
+	for range 3 {
+		s.apply(t.Context(), gone)
+	}
+	if records, _ := s.InFlight(); records != 0 || s.topics["typo"] != typo {
+		t.Fatalf("%d rows wait; forgotten at once: %v", records, s.topics["typo"] == nil)
+	}
+	typo.asked = typo.asked.Add(-time.Hour)
+	s.apply(t.Context(), gone)
+	if s.topics["typo"] != nil || s.topics["a"] != a {
+		t.Errorf("in mind are %d topics", len(s.topics))
+	}
+	a.queues[0].lastOffset = -1
+	s.apply(t.Context(), gone)
+	if s.topics["a"] != nil || len(l.queues) != 0 {
+		t.Errorf("one that was never written is in mind; its leader has %d queues", len(l.queues))
+	}
+}
+
+// The row that waits for room has to find the topic that others know.
+func TestTopicIsForgottenWhileARowWaitsForRoom(t *testing.T) {
+	s := newIdle(t, 1, func(cfg *Config) { cfg.MaxInFlightBytes = smallestBuffer })
+	s.append("a", 0, 10)
+	done := make(chan error)
+	go func() { done <- s.tryAppend("typo", 0, 10) }()
+	var typo *topic
+	s.until("the row waits", func() bool { typo = s.topics["typo"]; return typo != nil && len(typo.lobby) == 0 })
+	s.mu.Lock()
+	s.forget(typo)
+	s.release(&s.topics["a"].queues[0].open)
+	s.topics["a"].queues[0].open = batch{}
+	s.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if oldest := s.Oldest(); oldest != 1 {
+		t.Errorf("the oldest unacked number is %d, and 1 waits", oldest)
+	}
+}
+
+// Whoever makes the topic in the end.
+func TestTroubleOfMakingATopicEndsWhenItIsThere(t *testing.T) {
+	c := newCluster(t)
+	c.ControlKey(kmsg.CreateTopics.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, errors.New("hang up"), true
+	})
+	s := startSession(t, c, func(cfg *Config) { cfg.Topics = Topics{Create: true, ReplicationFactor: 1} })
+	s.append("new", 0, 10)
+	s.until("the trouble is told", func() bool { return s.troubles.bySubject["topics"].what != "" })
+	if err := c.CreateTopic("new", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.drain()
+	s.until("there is no trouble", func() bool { return s.troubles.worst() == "" })
+}
