@@ -321,3 +321,45 @@ func TestKeptRowStaysWhenTransactionIdsHaveComeRound(t *testing.T) {
 		t.Errorf("%s are left", left(t, conn, "outbox"))
 	}
 }
+
+// The whole of it: a relay that begins, and one that takes a decision.
+func TestRetentionLeavesWhatTheRelayPassesOver(t *testing.T) {
+	pg := database(t, stageTable+`; insert into outbox (event_type) values ('before the first start')`)
+	conn := control(t, pg)
+	relays := func() (stop func() error) {
+		t.Helper()
+		relay := stageRelay(t, pg, func(*Ledger) Sink { return &stageSink{} })
+		relay.cfg.Retention = time.Millisecond
+		stop = inBackground(t, relay)
+		await(t, relay, Relaying)
+		return stop
+	}
+	// awaitLeft writes a row that the relay reads, and waits until it has gone and the others are left.
+	awaitLeft := func(want string) {
+		t.Helper()
+		run(t, conn, `insert into outbox (event_type) values ('read')`)
+		for began := time.Now(); ; {
+			var left string
+			if err := conn.QueryRow(t.Context(), `select string_agg(event_type, ', ' order by created_at) from outbox`).Scan(&left); err != nil {
+				t.Fatal(err)
+			}
+			if left == want {
+				return
+			}
+			if time.Since(began) > 30*time.Second {
+				t.Fatalf("%s are left, not %s", left, want)
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	stop := relays()
+	awaitLeft("before the first start")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, conn, `insert into outbox (event_type) values ('in the gap')`)
+	run(t, conn, `select pg_replication_slot_advance($1, pg_current_wal_insert_lsn())`, pg.Slot)
+	run(t, conn, `update outrider.checkpoint set verdict = '{"id": "1", "case": "gap", "options": ["accept-loss"]}', decision = '{"verdict": "1", "action": "accept-loss", "by": "me", "at": "2026-01-02T03:04:05Z"}'`)
+	relays()
+	awaitLeft("before the first start, in the gap")
+}
