@@ -52,7 +52,8 @@ type Kafka struct {
 	tail *tail  // events that Kafka holds and the stream has not passed; nil when there are none
 	next uint64 // number that the next event will have, or less
 
-	now time.Time // of the block being appended; set by the reader
+	now    time.Time // of the block being appended; set by the reader
+	behind bool      // the last row was committed behindAfter ago, or more
 }
 
 // maxInFlight is how many requests a broker may owe us, and how many batches a partition: brokers remember the last
@@ -146,8 +147,8 @@ func (k *Kafka) End() {
 // wakeLeaders tells each leader that has something to do.
 func (k *Kafka) wakeLeaders() {
 	for _, l := range k.leaders {
-		// While an answer is awaited open batches grow; its coming wakes the leader anyway.
-		if l.full || l.fed && l.inFlight == 0 || k.draining {
+		// While an answer is awaited open batches grow; its coming wakes the leader anyway, as its timer does while it rests.
+		if l.full || l.fed && l.inFlight == 0 && !l.resting || k.draining {
 			l.fed, l.full = false, false
 			l.wakeUp()
 		}
@@ -160,6 +161,7 @@ func (k *Kafka) Append(e *decoder.Event, number uint64) (taken bool, err error) 
 		return false, k.err
 	}
 	k.next = number + 1
+	k.behind = k.now.Sub(e.CommitTime) >= behindAfter
 	if k.tail != nil {
 		// Asked before routing, so that changed routing changes nothing about what was published.
 		id, err := k.router.EventID(e)

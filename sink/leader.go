@@ -30,6 +30,8 @@ type leader struct {
 	fed, full  bool // since the last wake-up rows were appended, batches were closed
 	inFlight   int  // requests
 	mutedUntil time.Time
+	sentAt     time.Time // when the last request was gathered
+	resting    bool      // open batches wait for their time, which the timer knows
 }
 
 func (l *leader) wakeUp() {
@@ -158,11 +160,21 @@ func (k *Kafka) seal(b *batch) error {
 	return nil
 }
 
+const (
+	// behindAfter is the age, from its commit on, at which a row says that the relay works off a backlog. Where the clocks of
+	// relay and database differ by as much, it is wrong about that, which costs requestDistance or the use of it.
+	behindAfter = 100 * time.Millisecond
+	// requestDistance is what requests with open batches then keep between each other. What a request costs the broker, and
+	// us, hardly depends on what is in it, and a row that is late already does not mind. Kafka's own producer waits as long,
+	// always (linger.ms, KIP-1030).
+	requestDistance = 5 * time.Millisecond
+)
+
 // idlePoll is how long a leader sleeps when it has nothing to look forward to.
 const idlePoll = time.Minute
 
 // gather takes a batch of each partition that may send one. Closed batches always go; open ones when nothing is in
-// flight, so that batches grow by themselves while an answer is awaited.
+// flight, so that batches grow by themselves while an answer is awaited, and while the relay is behind not too soon.
 func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 	k := l.k
 	k.mu.Lock()
@@ -174,6 +186,12 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 	if muted := l.mutedUntil.Sub(now); muted > 0 {
 		return nil, muted
 	}
+	hurry := k.draining || k.buffers.inUse >= k.cfg.MaxInFlightBytes/2
+	rest := requestDistance - now.Sub(l.sentAt)
+	l.resting = k.behind && l.inFlight == 0 && rest > 0 && !hurry
+	if l.resting {
+		wait = rest
+	}
 	size := 0
 	for i := range l.queues {
 		q := l.queues[(l.from+i)%len(l.queues)]
@@ -184,8 +202,8 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 			wait = min(wait, later)
 			continue
 		}
-		flush := l.inFlight == 0
-		if flush && k.cfg.Linger > 0 && !k.draining && k.buffers.inUse < k.cfg.MaxInFlightBytes/2 {
+		flush := l.inFlight == 0 && !l.resting
+		if flush && k.cfg.Linger > 0 && !hurry {
 			if later := k.cfg.Linger - now.Sub(q.open.opened); later > 0 {
 				wait, flush = min(wait, later), false
 			}
@@ -208,6 +226,7 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 	}
 	if len(parcels) > 0 {
 		l.inFlight++
+		l.sentAt = now
 	}
 	return parcels, wait
 }

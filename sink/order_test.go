@@ -52,6 +52,61 @@ func TestNothingIsSentFiveBatchesAheadOfAnUnackedOne(t *testing.T) {
 	}
 }
 
+// A row goes out at once, unless it is late already: then requests are few, until it is not.
+func TestOpenBatchesKeepADistanceWhileTheRelayIsBehind(t *testing.T) {
+	s := newIdle(t, 1)
+	q, l := s.topics["a"].queues[0], s.newLeader(1)
+	s.follow(q, l)
+	q.proven = true
+	now := time.Now()
+	gathered := func(after time.Duration) int {
+		now = now.Add(after)
+		parcels, wait := l.gather(now)
+		for _, p := range parcels {
+			s.answer(l, p, 0)
+		}
+		if len(parcels) == 0 && l.resting && wait != requestDistance-now.Sub(l.sentAt) {
+			t.Errorf("waits for %s after %s", wait, now.Sub(l.sentAt))
+		}
+		return len(parcels)
+	}
+	give := func(age time.Duration) {
+		s.Begin()
+		e := s.row("a", 0, 10)
+		e.CommitTime = s.now.Add(-age)
+		if err := s.give("a", 0, e); err != nil {
+			t.Fatal(err)
+		}
+		s.End()
+	}
+	for range 3 {
+		give(0)
+		if gathered(0) != 1 {
+			t.Fatal("a row that is not late waits")
+		}
+	}
+	give(behindAfter)
+	if gathered(time.Millisecond) != 0 || !l.resting {
+		t.Fatal("a late row is sent right behind another")
+	}
+	s.batch("a", 0, 3, 10) // closes it
+	if gathered(time.Millisecond) != 1 {
+		t.Fatal("a full batch waits")
+	}
+	give(behindAfter)
+	if gathered(requestDistance-time.Microsecond) != 0 {
+		t.Fatal("the distance is not kept")
+	}
+	if gathered(time.Millisecond) != 1 {
+		t.Fatal("a late row waits for longer")
+	}
+	give(time.Hour)
+	s.draining = true
+	if gathered(0) != 1 {
+		t.Fatal("a drain waits")
+	}
+}
+
 // newLeader makes one that is not run.
 func (s *session) newLeader(id int32) *leader {
 	return &leader{k: s.Kafka, id: id, wake: make(chan struct{}, 1)}
