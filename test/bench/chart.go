@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/template"
 )
 
@@ -15,12 +16,18 @@ var chartTemplate string
 // chart is what the template draws: groups of bars, each group on a scale of its own. It is read on light and on dark
 // pages, and its description says in words what the bars show.
 type chart struct {
-	Title, Note      string
-	Width, Height    int
-	Left, BarX       int // where labels end, and bars begin
-	BarHeight, NoteY int
-	Groups           []*group
-	longest, pad     int // the longest bar, and the space above the note
+	Title         string
+	Width, Height int
+	Left, BarX    int // where labels end, and bars begin
+	BarHeight     int
+	Groups        []*group
+	Notes         []*note // below the bars
+	longest, pad  int     // the longest bar, and the space above the notes
+}
+
+type note struct {
+	Text string
+	Y    int
 }
 
 type group struct {
@@ -38,7 +45,7 @@ type bar struct {
 
 // chart draws the backlogs and the latencies.
 func (r *results) chart() ([]byte, error) {
-	c := &chart{Title: "A backlog drained, and a steady load relayed", Note: r.setting(), Width: 880, Left: 265, BarX: 275, BarHeight: 16, longest: 300, pad: 28}
+	c := &chart{Title: "A backlog drained, and a steady load relayed", Width: 880, Left: 265, BarX: 275, BarHeight: 16, longest: 300, pad: 28}
 	order, rounds := byEntry(r.Drains)
 	for _, load := range charted(order) {
 		g := &group{Title: fmt.Sprintf("%s of %d bytes, %s, on %s", grouped(load.Rows), load.Payload, transactions(load.Batch), counted(load.Partitions, "partition"))}
@@ -68,6 +75,9 @@ func (r *results) chart() ([]byte, error) {
 	}
 	if len(c.Groups) == 0 {
 		return nil, errors.New("nothing was measured that a chart could show")
+	}
+	for sentence := range strings.SplitAfterSeq(r.setting(), ". ") {
+		c.Notes = append(c.Notes, &note{Text: sentence})
 	}
 	c.layOut()
 	var out bytes.Buffer
@@ -134,6 +144,7 @@ func (c *chart) layOut() {
 		groupHeight, barPitch = 34, 24
 		baseline              = 13 // of a text beside a bar
 		gap                   = 8
+		notePitch             = 18
 	)
 	y := 0
 	for _, g := range c.Groups {
@@ -149,6 +160,10 @@ func (c *chart) layOut() {
 			y += barPitch
 		}
 	}
-	c.NoteY = y + c.pad
-	c.Height = c.NoteY + 12
+	y += c.pad
+	for _, n := range c.Notes {
+		n.Y = y
+		y += notePitch
+	}
+	c.Height = y
 }

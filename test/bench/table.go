@@ -152,7 +152,7 @@ func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func (r *results) setting() string {
 	busy := ""
 	if r.Machine.Busy > quiet {
-		busy = fmt.Sprintf(" of whose CPUs others used %.0f %%: these are no figures to go by", 100*r.Machine.Busy)
+		busy = fmt.Sprintf(" of whose CPUs others used %.0f %%: no figures to go by", 100*r.Machine.Busy)
 	}
 	return fmt.Sprintf("%d CPUs, PostgreSQL %d, one Apache Kafka %s broker, all on one machine%s. Loss, repetition and order were checked in the same run.",
 		r.Machine.CPUs, r.Postgres, r.Kafka, busy)
