@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestInitPrintsSQLWithoutAnyConnection(t *testing.T) {
@@ -39,9 +40,19 @@ func TestInitRefusesWhatItCannotMean(t *testing.T) {
 
 func TestPruneAsksForAnAge(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, args := range [][]string{{"prune"}, {"prune", "--older-than", "soon"}, {"prune", "--older-than", "-1h", "--name", "orders", "--postgres", "host=/nowhere"}} {
-		if _, code, text := execute(args...); code != exitSettings || !strings.Contains(text, "older-than") {
-			t.Errorf("%v: %d %s", args, code, text)
+	if _, code, text := execute("prune"); code != exitSettings || !strings.Contains(text, "older-than") {
+		t.Errorf("%d %s", code, text)
+	}
+	for _, age := range []string{"soon", "-1h", "7", "7days", ""} {
+		_, code, text := execute("prune", "--older-than", age, "--name", "orders", "--postgres", "host=/nowhere")
+		if code != exitSettings || !strings.Contains(text, "not an age such as 7d") || strings.Contains(text, "time:") {
+			t.Errorf("%q: %d %s", age, code, text)
+		}
+	}
+	for text, want := range map[string]time.Duration{"7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "90m": 90 * time.Minute, "0d": 0} {
+		var a age
+		if err := a.Set(text); err != nil || time.Duration(a) != want {
+			t.Errorf("%s is %s, %v", text, time.Duration(a), err)
 		}
 	}
 }

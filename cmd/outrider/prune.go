@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/outrider-relay/outrider/cdc"
 	"github.com/outrider-relay/outrider/cmd/outrider/config"
+	"github.com/outrider-relay/outrider/cmd/outrider/status"
 	"github.com/outrider-relay/outrider/sink"
 )
 
@@ -29,11 +31,12 @@ It needs the right to delete from the tables, and to drop partitions their owner
 
 Deleting never loses an event, for the relay reads the log and not the table; rows are
 kept for replay and repair. outbox.retention does the same in the relay, all the time.`,
-		Example: `  outrider prune -c outrider.yaml --older-than 168h`,
+		Example: `  outrider prune -c outrider.yaml --older-than 7d`,
 		Args:    cobra.NoArgs,
 	}
 	addFlags(cmd.Flags(), relayFlags)
-	age := cmd.Flags().Duration("older-than", 0, "the `AGE` from which on rows go, by their created_at (or outbox.columns.timestamp), e.g. 168h")
+	var older age
+	cmd.Flags().Var(&older, "older-than", "the `AGE` from which on rows go, by their created_at (or outbox.columns.timestamp), e.g. 7d or 12h")
 	passedOver := cmd.Flags().Bool("passed-over", false, "rows from before now that were never read, or passed over by a decision, need not be kept any more, here and by outbox.retention")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	if err := cmd.MarkFlagRequired("older-than"); err != nil {
@@ -48,18 +51,30 @@ kept for replay and repair. outbox.retention does the same in the relay, all the
 		if *passedOver {
 			letGo = whoami()
 		}
-		return prune(cmd.Context(), settings, *age, letGo, *asJSON, cmd.OutOrStdout())
+		return prune(cmd.Context(), settings, time.Duration(older), letGo, *asJSON, cmd.OutOrStdout())
 	}
 	return cmd
 }
 
-// prune deletes, and tells what went even where something stays.
-func prune(ctx context.Context, settings *config.Settings, age time.Duration, letGo string, asJSON bool, out io.Writer) error {
-	if age < 0 {
-		return &failure{code: exitSettings, err: fmt.Errorf("--older-than %s: an age is not negative", age)}
+// age is a duration on the command line, written as in the settings.
+type age time.Duration
+
+func (a *age) String() string { return time.Duration(*a).String() }
+func (a *age) Type() string   { return "age" }
+
+func (a *age) Set(text string) error {
+	d, err := config.ParseDuration(text)
+	if err != nil {
+		return errors.New("not an age such as 7d, 12h or 90m")
 	}
+	*a = age(d)
+	return nil
+}
+
+// prune deletes, and tells what went even where something stays.
+func prune(ctx context.Context, settings *config.Settings, older time.Duration, letGo string, asJSON bool, out io.Writer) error {
 	cfg := relayConfig(settings, sink.Config{}, zerolog.Nop())
-	pruned, err := cdc.Prune(ctx, &cfg, age, letGo)
+	pruned, err := cdc.Prune(ctx, &cfg, older, letGo)
 	if err != nil {
 		err = &failure{code: exitUndone, err: err}
 	}
@@ -67,7 +82,7 @@ func prune(ctx context.Context, settings *config.Settings, age time.Duration, le
 	if asJSON {
 		printed = json.NewEncoder(out).Encode(pruned)
 	} else {
-		_, printed = fmt.Fprintf(out, "%d rows deleted, %d partitions dropped\n", pruned.Rows, len(pruned.Partitions))
+		_, printed = fmt.Fprintf(out, "%s deleted, %s dropped\n", status.Count(pruned.Rows, "row"), status.Count(int64(len(pruned.Partitions)), "partition"))
 		if k := pruned.Kept; k != nil && printed == nil {
 			_, printed = fmt.Fprintf(out, "rows from before %s stay, for they may not be on Kafka (%s); --passed-over lets them go\n", k.At.Format(time.RFC3339), k.Why)
 		}
