@@ -287,25 +287,31 @@ func TestTopicWithoutPartitionsIsWaitedFor(t *testing.T) {
 
 // A topic is deleted because nothing is for it any more. It is neither in trouble nor made again; but what it held is remembered.
 func TestDeletedTopicThatNobodyUsesIsNoTrouble(t *testing.T) {
-	c := newCluster(t, kfake.SeedTopics(1, "a", "b"))
-	asked := c.asked(kmsg.Metadata)
-	s := startSession(t, c, func(cfg *Config) { cfg.Topics = Topics{Create: true, ReplicationFactor: 1} })
-	s.append("a", 0, 10)
-	s.until("it is acked", func() bool { return s.records == 0 })
-	if err := c.DeleteTopic("a"); err != nil {
-		t.Fatal(err)
-	}
-	made := c.asked(kmsg.CreateTopics)
-	s.refreshes(asked, 2)
-	if trouble := s.Trouble(); trouble != "" || made() != 0 {
-		t.Errorf("the trouble is %q, and it was made again %d times", trouble, made())
-	}
-	if age := s.metadataAge(time.Now().Add(time.Hour)); age != metadataMaxAge {
-		t.Errorf("metadata are asked for every %s", age)
-	}
-	s.append("a", 0, 10)
-	if err := s.fails(); !strings.Contains(err.Error(), "made anew") || made() == 0 {
-		t.Errorf("its next row ended the session with %q, made again %d times", err, made())
+	for _, create := range []bool{false, true} {
+		c := newCluster(t, kfake.SeedTopics(1, "a", "b"))
+		asked := c.asked(kmsg.Metadata)
+		s := startSession(t, c, func(cfg *Config) { cfg.Topics = Topics{Create: create, ReplicationFactor: 1} })
+		s.append("a", 0, 10)
+		s.until("it is acked", func() bool { return s.records == 0 })
+		if err := c.DeleteTopic("a"); err != nil {
+			t.Fatal(err)
+		}
+		made := c.asked(kmsg.CreateTopics)
+		s.refreshes(asked, 2)
+		if trouble := s.Trouble(); trouble != "" || made() != 0 {
+			t.Errorf("the trouble is %q, and it was made again %d times", trouble, made())
+		}
+		if age := s.metadataAge(time.Now().Add(time.Hour)); age != metadataMaxAge {
+			t.Errorf("metadata are asked for every %s", age)
+		}
+		s.append("a", 0, 10)
+		if !create {
+			s.until("its next row is in trouble", func() bool { return strings.Contains(s.troubles.worst(), "create the topic") })
+			continue
+		}
+		if err := s.fails(); !strings.Contains(err.Error(), "made anew") || made() == 0 {
+			t.Errorf("its next row ended the session with %q, made again %d times", err, made())
+		}
 	}
 }
 
