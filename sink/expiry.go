@@ -17,7 +17,7 @@ import (
 // expiry is for how long brokers remember what they are not reminded of.
 type expiry struct {
 	producer      time.Duration // a producer in a partition, without a batch or marker of its own
-	transactional time.Duration // a transactional id, without a transaction
+	transactional time.Duration // a transactional id, without a transaction; of no concern without one
 }
 
 // Broker settings, with their defaults (Kafka documentation, "Broker Configs").
@@ -32,17 +32,17 @@ func (e expiry) least() time.Duration { return min(e.producer, e.transactional) 
 
 // learnExpiry asks a broker, over conn where it is one that the cluster names, for what it remembers how long. All brokers
 // are taken to be configured alike. The right to ask is wished and not required.
-func (f *fence) learnExpiry(ctx context.Context, conn *broker.Conn, cluster *metadata.Response) error {
+func (k *Kafka) learnExpiry(ctx context.Context, conn *broker.Conn, cluster *metadata.Response) error {
 	for _, b := range cluster.Brokers {
 		if net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))) == conn.Addr() {
-			return f.askExpiry(ctx, conn, b.NodeID)
+			return k.askExpiry(ctx, conn, b.NodeID)
 		}
 	}
 	var errs []error
 	for _, b := range cluster.Brokers { // conn is to an address that only the settings know, a load balancer's
-		direct, err := broker.Dial(ctx, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), &f.k.cfg.Conn)
+		direct, err := broker.Dial(ctx, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), &k.cfg.Conn)
 		if err == nil {
-			err = f.askExpiry(ctx, direct, b.NodeID)
+			err = k.askExpiry(ctx, direct, b.NodeID)
 			_ = direct.Close()
 		}
 		if err == nil {
@@ -54,13 +54,13 @@ func (f *fence) learnExpiry(ctx context.Context, conn *broker.Conn, cluster *met
 }
 
 // askExpiry asks the broker with that id. An answer that tells nothing leaves the defaults assumed.
-func (f *fence) askExpiry(ctx context.Context, conn *broker.Conn, id int32) error {
+func (k *Kafka) askExpiry(ctx context.Context, conn *broker.Conn, id int32) error {
 	const brokerResource = 4
 	answer, err := conn.Do(ctx, &describeconfigs.Request{Resources: []describeconfigs.RequestResource{{
 		ResourceType: brokerResource, ResourceName: strconv.Itoa(int(id)), ConfigNames: []string{producerExpiry, transactionalExpiry},
 	}}})
 	why := ""
-	f.expiry = expiry{}
+	k.expiry = expiry{}
 	switch {
 	case broker.KindOf(err) == broker.KindVersion:
 		why = err.Error()
@@ -71,16 +71,16 @@ func (f *fence) askExpiry(ctx context.Context, conn *broker.Conn, id int32) erro
 			if r.ErrorCode != 0 {
 				why = (&answerError{r.ErrorCode, r.ErrorMessage}).Error()
 			}
-			f.expiry.read(r.ConfigEntries)
+			k.expiry.read(r.ConfigEntries)
 		}
 	}
-	if f.expiry.fill() {
-		f.k.cfg.Log.Info().Str("broker", conn.Addr()).Str("reason", why).Stringer("assumed", f.expiry.producer).
+	if k.expiry.fill() {
+		k.cfg.Log.Info().Str("broker", conn.Addr()).Str("reason", why).Stringer("assumed", k.expiry.producer).
 			Msg("the broker does not tell how long it remembers a producer (DESCRIBE_CONFIGS on the cluster is wished, not required): Kafka's defaults are assumed")
 	}
 	// A batch is aged by its own stamps. One that looks as old as the broker's memory is long would be forgotten as it comes.
-	f.k.cfg.MaxTimestampAge = min(f.k.cfg.MaxTimestampAge, f.expiry.producer/4)
-	f.k.router.MaxTimestampAge = f.k.cfg.MaxTimestampAge
+	k.cfg.MaxTimestampAge = min(k.cfg.MaxTimestampAge, k.expiry.producer/4)
+	k.router.MaxTimestampAge = k.cfg.MaxTimestampAge
 	return nil
 }
 

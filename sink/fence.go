@@ -34,7 +34,6 @@ type fence struct {
 	without map[string]int16
 	unread  map[string]bool
 	marked  []*scanned // the registered partitions, after the scan
-	expiry  expiry     // of what the brokers know of this producer
 	// patience is how long a partition may stay without our marker before it is named.
 	patience time.Duration
 	// opened is since when a transaction of ours may be open, in Unix nanoseconds; 0: none is.

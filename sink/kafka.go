@@ -30,6 +30,7 @@ type Kafka struct {
 	producerID int64 // set by Start, before anything is sent
 	epoch      int16
 	clusterID  string
+	expiry     expiry // likewise: what the brokers know of this producer, and for how long
 	fence      *fence // nil: at-least-once
 
 	mu       sync.Mutex

@@ -21,7 +21,7 @@ var renewInterval = 6 * time.Hour
 // keepAlive repeats the empty transaction, so that the coordinator and the leaders go on to know this producer: what they
 // have forgotten they do not fence. A leader that cannot do so while they still remember ends its session.
 func (f *fence) keepAlive(ctx context.Context) error {
-	tick := time.NewTicker(min(f.k.cfg.RenewInterval, f.expiry.least()/4))
+	tick := time.NewTicker(min(f.k.cfg.RenewInterval, f.k.expiry.least()/4))
 	defer tick.Stop()
 	renewed := time.Now()
 	for {
@@ -31,13 +31,13 @@ func (f *fence) keepAlive(ctx context.Context) error {
 		case <-tick.C:
 		}
 		began := time.Now()
-		bounded, cancel := context.WithDeadline(ctx, renewed.Add(f.expiry.least()/2))
+		bounded, cancel := context.WithDeadline(ctx, renewed.Add(f.k.expiry.least()/2))
 		err := f.renew(bounded)
 		late := errors.Is(bounded.Err(), context.DeadlineExceeded)
 		cancel()
 		if err != nil && late && ctx.Err() == nil {
 			return fmt.Errorf("for %s the transaction that keeps brokers from forgetting this producer could not be repeated, and they may do so after %s; the session starts over: %w",
-				f.expiry.least()/2, f.expiry.least(), err)
+				f.k.expiry.least()/2, f.k.expiry.least(), err)
 		}
 		if err != nil {
 			return err

@@ -43,15 +43,17 @@ func TestBrokersTellHowLongTheyRemember(t *testing.T) {
 	} {
 		c := newCluster(t, kfake.SeedTopics(1, "a"))
 		c.remembering(tc.code, tc.producer, tc.transactional)
-		s := newSession(t, c, exactlyOnce(newMemory()))
-		if s.fence.expiry != tc.want {
-			t.Errorf("%s: %s, not %s", name, s.fence.expiry, tc.want)
-		}
-		if s.cfg.MaxTimestampAge != tc.stamps || s.router.MaxTimestampAge != tc.stamps {
-			t.Errorf("%s: stamps get %s old, those of the router %s; not %s", name, s.cfg.MaxTimestampAge, s.router.MaxTimestampAge, tc.stamps)
-		}
-		if said := s.logs.with("defaults are assumed"); (len(said) == 1) != tc.assumed {
-			t.Errorf("%s: the log says %q", name, said)
+		for delivery, set := range map[string]func(*Config){"exactly once": exactlyOnce(newMemory()), "at least once": func(*Config) {}} {
+			s := newSession(t, c, set)
+			if s.expiry != tc.want {
+				t.Errorf("%s, %s: %s, not %s", name, delivery, s.expiry, tc.want)
+			}
+			if s.cfg.MaxTimestampAge != tc.stamps || s.router.MaxTimestampAge != tc.stamps {
+				t.Errorf("%s, %s: stamps get %s old, those of the router %s; not %s", name, delivery, s.cfg.MaxTimestampAge, s.router.MaxTimestampAge, tc.stamps)
+			}
+			if said := s.logs.with("defaults are assumed"); (len(said) == 1) != tc.assumed {
+				t.Errorf("%s, %s: the log says %q", name, delivery, said)
+			}
 		}
 	}
 }

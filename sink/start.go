@@ -20,8 +20,8 @@ func (k *Kafka) Start(ctx context.Context) error {
 			return err
 		}
 		k.clusterID = cluster.ClusterID
-		if k.fence != nil {
-			return k.fence.learnExpiry(ctx, conn, cluster)
+		if err := k.learnExpiry(ctx, conn, cluster); err != nil || k.fence != nil {
+			return err
 		}
 		answer, err := conn.Do(ctx, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
 		if err != nil {

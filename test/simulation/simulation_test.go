@@ -51,9 +51,6 @@ func planFor(seed uint64, delivery string) plan {
 	case 1:
 		p.forgetful, p.length, p.faults = true, 3*time.Minute, 2+rng.IntN(2)
 		p.checkpoint, p.renew = 5*time.Second, 0
-		if delivery != cdc.ExactlyOnce {
-			p.poison = 0 // it does not ask how long brokers remember it: behind a batch that is refused the next one gets in
-		}
 	}
 	p.pace = p.length / 200
 	return p
