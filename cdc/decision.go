@@ -148,14 +148,12 @@ func (s *session) settle(ctx context.Context) error {
 		return nil
 	}
 	return s.ask(ctx, func(ctx context.Context) error {
+		if err := s.keepPassedOver(ctx); err != nil {
+			return err
+		}
 		pending := s.pendingEvents()
 		if s.verdict == nil && len(pending) == len(s.events) {
 			return nil
-		}
-		if passesOver(s.decision) {
-			if err := s.keepRows(ctx, s.decision.String()+", decided by "+s.decision.By); err != nil {
-				return err
-			}
 		}
 		now, err := s.store.Settle(ctx, s.standing, pending)
 		switch {

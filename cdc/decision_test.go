@@ -174,6 +174,9 @@ func TestDecisionThatWaitsIsReplacedWithoutARestart(t *testing.T) {
 	if row := rowOf(t, pg); row.Decision != nil {
 		t.Errorf("%s is not settled", row.Decision)
 	}
+	if kept, _, _, err := checkpoint.ReadKept(t.Context(), control(t, pg), "orders"); err != nil || kept.Why != "skip "+at+", decided by me" {
+		t.Errorf("%+v is kept, and not the row that is skipped: %v", kept, err)
+	}
 	decide(checkpoint.DeadLetterEvent)
 	expect("decided otherwise while the event is waited for", at+" true")
 	await(t, relay, Relaying)

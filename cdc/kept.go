@@ -28,11 +28,22 @@ func (s *session) keepRows(ctx context.Context, why string) error {
 	return checkpoint.Keep(ctx, s.control, s.cfg.Name, s.generation, why, published)
 }
 
-// passesOver says whether a decision leaves rows out of the stream, or says that some have been lost after it.
-func passesOver(d *checkpoint.Decision) bool {
-	return d != nil && slices.Contains([]checkpoint.Action{
-		checkpoint.AcceptLoss, checkpoint.AcceptNewCluster, checkpoint.RestartAt, checkpoint.SkipEvent,
-	}, d.Action)
+// keepPassedOver does so, once a session and before it sends anything, where what a person has decided leaves rows out of the stream,
+// or says that some have been lost after it.
+func (s *session) keepPassedOver(ctx context.Context) error {
+	decided := s.events // of which some were decided about otherwise, after they had been taken up
+	if s.decision != nil {
+		decided = append(slices.Clone(decided), *s.decision)
+	}
+	i := slices.IndexFunc(decided, func(d checkpoint.Decision) bool {
+		return d.Action != checkpoint.AcceptRepeats && d.Action != checkpoint.DeadLetterEvent
+	})
+	if i < 0 || s.kept {
+		return nil
+	}
+	err := s.keepRows(ctx, decided[i].String()+", decided by "+decided[i].By)
+	s.kept = err == nil
+	return err
 }
 
 // errUnnoted says that it is not known which rows have been read since they are published as they are.

@@ -105,7 +105,7 @@ func (s *session) retain(ctx context.Context) error {
 			s.log.Warn().Err(err).Msg("outbox.retention: old rows stay for now; it is tried again")
 		case err == nil:
 			told = ""
-			if pruned.Kept != nil && *pruned.Kept != kept {
+			if pruned.Kept != nil && pruned.Kept.XID != kept.XID {
 				kept = *pruned.Kept
 				s.log.Info().Time("before", kept.At).Str("why", kept.Why).Msg("outbox.retention: rows of before stay, for they may not be on Kafka; outrider prune --passed-over lets them go")
 			}

@@ -40,6 +40,7 @@ type session struct {
 	decision   *checkpoint.Decision  // about it, to be taken
 	rivalry    bool                  // that verdict was about another relay of this name
 	events     []checkpoint.Decision // about single events that have not been passed
+	kept       bool                  // what they pass over is noted, as rows that no retention deletes
 	recorded   bool                  // the verdict that ends the session stands in the row; written by announce or at the end
 	timelines  timelines
 	store      *checkpoint.Store
