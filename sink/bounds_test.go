@@ -162,7 +162,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	s.until("a request is being written", func() bool { return s.topics["a"].queues[0].inFlight > 0 })
 	began := time.Now()
 	s.end()
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 5*time.Second { // half of what the request being written may take
 		t.Errorf("Run took %s to end", took)
 	}
 	if !errors.Is(s.ran, context.Canceled) {
