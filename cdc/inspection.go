@@ -101,18 +101,36 @@ func (in *Inspection) look(ctx context.Context) (err error) {
 		return nil
 	}
 	in.ok("PostgreSQL %s, system %s, timeline %d", f.versionText, f.server.systemID, f.server.timeline)
-	for _, part := range []func(context.Context) error{
-		in.lookAtCheckpoint, in.lookAtSettings, in.lookAtReplication, in.lookAtSlot, in.lookAtPublication, in.lookAtIdentity, in.lookAtRights, in.lookAtRetention,
+	for _, part := range []struct {
+		of   string
+		look func(context.Context) error
+	}{
+		{"the checkpoint", in.lookAtCheckpoint},
+		{"the server's settings", in.lookAtSettings},
+		{"the replication connection", in.lookAtReplication},
+		{"the slot", in.lookAtSlot},
+		{"the publication", in.lookAtPublication},
+		{"replica identities", in.lookAtIdentity},
+		{"the role's rights", in.lookAtRights},
+		{"outbox.retention", in.lookAtRetention},
+		{"the outbox tables", in.lookAtTables},
 	} {
-		if err := part(ctx); err != nil {
-			return err
+		if err := part.look(ctx); err != nil {
+			if in.conn.IsClosed() {
+				return err
+			}
+			in.failed("the look at "+part.of+" broke off", err) // what comes next may be what is wrong
 		}
 	}
-	if in.Tables, err = readRelations(ctx, in.conn, pg); err != nil {
-		return err
-	}
-	in.lookAtRows(ctx)
 	return nil
+}
+
+// lookAtTables reads what the stream would bring.
+func (in *Inspection) lookAtTables(ctx context.Context) (err error) {
+	if in.Tables, err = readRelations(ctx, in.conn, &in.cfg.Postgres); err == nil {
+		in.lookAtRows(ctx)
+	}
+	return err
 }
 
 // lookAtCheckpoint gives the verdict that a start would come to. The slot was read before the row and the end of WAL is read

@@ -134,6 +134,13 @@ func TestInspectionFindsWhatKeepsARelayFromWorking(t *testing.T) {
 			run(t, conn, `grant usage on schema outrider to `+name)
 			run(t, conn, `grant select on all tables in schema outrider to `+name)
 		}, Fail, []string{"the role may not write its checkpoint", "grant select, insert, update, delete"}},
+		{"RoleMayNotEvenLook", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
+			if err := migrations.EnsureCheckpoint(t.Context(), conn); err != nil {
+				t.Fatal(err)
+			}
+			run(t, conn, `alter table outbox drop constraint outbox_pkey; create publication outrider for table outbox`)
+			_, cfg.Postgres.URL = role(t, conn, &cfg.Postgres, "replication")
+		}, Fail, []string{"public.outbox has no replica identity"}}, // though the checkpoint could not be read before
 		{"IdleSessionsEnd", func(t *testing.T, conn *pgx.Conn, cfg *Config) {
 			var name string
 			name, cfg.Postgres.URL = role(t, conn, &cfg.Postgres, "superuser")

@@ -60,8 +60,10 @@ func (r *Report) Running(at string, st *cdc.Status) {
 	f := sink.Finding{Level: sink.OK, What: "relay " + st.Name + ", which answers at " + at + ", is " + string(st.State)}
 	switch st.State {
 	case cdc.Relaying, cdc.Standby, cdc.Draining:
+	case cdc.Halted: // the verdict is told where it came from
+		f = sink.Finding{Level: sink.Warn, What: f.What, Why: "nothing is relayed until somebody decides", Repair: "outrider resolve --name " + st.Name}
 	default:
-		f = sink.Finding{Level: sink.Warn, What: f.What + ": " + st.Reason, Why: "it does not deliver all that it could", Repair: "mend what it names; it goes on by itself, or waits for outrider resolve"}
+		f = sink.Finding{Level: sink.Warn, What: f.What + ": " + st.Reason, Why: "it does not deliver all that it could", Repair: "mend what it names; it goes on by itself"}
 	}
 	r.add(Relay, f)
 }
