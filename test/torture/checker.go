@@ -24,9 +24,11 @@ type checker struct {
 	availability *availability
 
 	lanes  map[lane]*span
-	next   map[int16]int64  // offset after the last one read, by place
-	digest map[int16]digest // of what was read
-	low    int              // every transaction before it is complete
+	newest [aggregates]uint32 // version in its topic
+	gaps   []gap              // below newest, for the next look at the topics
+	next   map[int16]int64    // offset after the last one read, by place
+	digest map[int16]digest   // of what was read
+	low    int                // every transaction before it is complete
 }
 
 // lane is an aggregate in a partition, and span the versions of it that are there.
@@ -126,6 +128,7 @@ func (c *checker) take(r *kgo.Record) {
 		fault(misplaced, "%v", err)
 	}
 	c.order(r, row, fault)
+	c.follow(r, row, here)
 }
 
 // content compares a record with what was written.
@@ -135,7 +138,7 @@ func (c *checker) content(r *kgo.Record, id eventID, row *row) error {
 	switch {
 	case r.Topic == deadLetters && row.fate == live:
 		return fmt.Errorf("it is a dead letter, for the reason %q", harness.Header(r, "outrider-reason"))
-	case r.Topic != deadLetters && row.fate == letter:
+	case r.Topic != deadLetters && (row.fate == letter || row.fate == stray):
 		return errors.New("it is no dead letter")
 	case r.Topic != deadLetters && r.Topic != topicPrefix+e.kind:
 		return fmt.Errorf("its topic is not %s%s", topicPrefix, e.kind)

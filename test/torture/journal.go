@@ -29,8 +29,9 @@ type fate uint8
 
 const (
 	live   fate = iota // its topic
-	letter             // the topic of dead letters
-	either             // one of the two: what its topic takes has changed meanwhile
+	letter             // the topic of dead letters, and its partition waits until it is there
+	stray              // that topic too; it has no partition
+	either             // its topic or that of dead letters: what its topic takes has changed meanwhile
 	undone             // nothing: rolled back to a savepoint
 )
 
@@ -86,6 +87,7 @@ type journal struct {
 	history      []branch
 	pardons      []pardon
 	places       places
+	versions     versions
 	term         int // promotions so far
 }
 
@@ -139,6 +141,7 @@ func (j *journal) plan(tx *transaction, rows ...row) (first uint32) {
 	first = uint32(len(tx.rows))
 	for _, r := range rows {
 		r.ordinal, r.place = -1, nowhere
+		j.versions.plan(r.aggregate, r.version, eventID{tx.number, uint32(len(tx.rows))})
 		tx.rows = append(tx.rows, r)
 	}
 	return first

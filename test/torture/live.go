@@ -20,6 +20,7 @@ const liveEvery = 500 * time.Millisecond
 type snapshot struct {
 	confirmed pglogrepl.LSN
 	ends      map[place]int64
+	gaps      []gap // seen before
 }
 
 // live looks again and again until ctx ends.
@@ -35,6 +36,12 @@ func (s *stage) live(ctx context.Context) error {
 
 // look reads the slot first.
 func (s *stage) look(ctx context.Context) (shot snapshot, err error) {
+	shot.gaps = s.checker.takeGaps()
+	defer func() {
+		if err != nil {
+			s.checker.keepGaps(shot.gaps)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.database.url())
@@ -86,6 +93,7 @@ func (s *stage) compare(ctx context.Context, shot snapshot) {
 			break // one of a transaction shows it
 		}
 	}
+	s.checker.fill(shot)
 	s.tally.count(func(r *Report) { r.LiveChecks++ })
 }
 

@@ -53,6 +53,7 @@ const (
 	lostEvent      = "lost"
 	repeatedEvent  = "repeated"
 	misordered     = "misordered"
+	overtaken      = "overtaken"       // a later one of its aggregate is in Kafka, and it is not
 	invented       = "invented"        // never written, or rolled back
 	altered        = "altered"         // other bytes, another topic or key than written
 	misplaced      = "wrong position"  // the position in its header is not that of Postgres

@@ -178,7 +178,10 @@ func (w *writer) insert(ctx context.Context, tx *transaction, n int) error {
 func (w *writer) fate(what string) fate {
 	switch {
 	case what == "poison" && w.rng.IntN(3) == 0:
-		return letter
+		if w.rng.IntN(tooLargeIn) == 0 {
+			return letter
+		}
+		return stray
 	case what == "large rows" && w.rng.IntN(3) == 0:
 		return either
 	}
@@ -200,12 +203,10 @@ func (w *writer) event(id eventID, planned *row) event {
 	case either:
 		size = largeRow
 	case letter:
-		if w.rng.IntN(tooLargeIn) == 0 {
-			size = tooLarge
-		}
+		size = tooLarge
 	}
 	e := newEvent(id, int(planned.aggregate), planned.version, strings.Repeat(string(rune('a'+w.rng.IntN(26))), size))
-	if planned.fate == letter && size != tooLarge {
+	if planned.fate == stray {
 		e.kind = forbidden
 	}
 	if planned.fate == live && w.rng.IntN(50) == 0 {
