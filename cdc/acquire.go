@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/outrider-relay/outrider/checkpoint"
 	"github.com/outrider-relay/outrider/migrations"
@@ -85,6 +86,9 @@ func (s *session) checkSlotOf(row checkpoint.Row) error {
 // firstStart creates publication and slot, in this order: a slot streams what is published at its start.
 func (s *session) firstStart(ctx context.Context) error {
 	pg := &s.cfg.Postgres
+	if err := s.refusedByKafka(ctx); err != nil {
+		return err
+	}
 	if s.facts.publication == nil {
 		if err := createPublication(ctx, s.control, pg); err != nil {
 			return err
@@ -108,6 +112,26 @@ func (s *session) firstStart(ctx context.Context) error {
 	}
 	started.Msg("slot created; rows that were in the outbox before it are not sent")
 	return nil
+}
+
+// refusalTimeout bounds the wait for Kafka before a slot is made.
+const refusalTimeout = 10 * time.Second
+
+// refusedByKafka asks Kafka before anything is made in Postgres. Where it refuses this relay for good the process ends, and a slot
+// that it left behind, which nobody reads, would hold back WAL until the disk is full. Where Kafka is merely away the slot is made
+// all the same: this process stays, says that it waits and what the slot holds back, and will send what is committed meanwhile.
+func (s *session) refusedByKafka(ctx context.Context) error {
+	if s.cfg.Rehearse == nil {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, refusalTimeout)
+	defer cancel()
+	err := s.cfg.Rehearse(asking)
+	var permanent interface{ Permanent() bool }
+	if errors.As(err, &permanent) && permanent.Permanent() {
+		return asSink(err)
+	}
+	return ctx.Err()
 }
 
 // claim takes the checkpoint row, and with it the right to store. Only the owner of the slot gets it; the owner before can store no more.

@@ -29,7 +29,7 @@ type Config struct {
 	// NewSink makes the sink of one session: sessions share nothing. A sink that promises exactly-once keeps in the ledger
 	// what a restart needs to know.
 	NewSink func(*Ledger) (Sink, error)
-	// Rehearse is asked from time to time by a relay that stands by. Its error says why a sink could not start now; it
+	// Rehearse is asked before a slot is made, and from time to time by a relay that stands by. Its error says why a sink could not start now; it
 	// disturbs no session of another relay. It heeds its context; nil is never asked.
 	Rehearse func(context.Context) error
 	// CheckpointInterval is the time between two saves while there is something to save. Zero: 1 s.

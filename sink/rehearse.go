@@ -29,6 +29,9 @@ func Rehearse(ctx context.Context, cfg Config, exactlyOnce bool) error {
 		if cluster, err = k.rehearseWith(ctx, addr, exactlyOnce); err == nil {
 			return k.dialAll(ctx, cluster)
 		}
+		if broker.IsPermanent(err) {
+			return &permanent{err} // at which a start ends too
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

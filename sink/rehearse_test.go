@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -27,12 +29,14 @@ func TestRehearsalFindsWhatWouldKeepASessionFromBeginning(t *testing.T) {
 		forbidden   bool // the transactional id
 		atLeastOnce bool
 		says        string
+		permanent   bool // trying again does not cure it
 	}{
 		"nothing":                              {},
 		"one address that is dead":             {change: func(c *Config) { c.Brokers = append([]string{dead}, c.Brokers...) }},
 		"no address that answers":              {change: func(c *Config) { c.Brokers = []string{dead} }, says: dead},
 		"a template":                           {change: func(c *Config) { c.Routing.Topic = "${topic" }, says: "outbox.topic"},
-		"the right to the transactional id":    {forbidden: true, says: "--transactional-id outrider.test"},
+		"a certificate that is not there":      {change: func(c *Config) { c.Conn.TLS = func() (*tls.Config, error) { return nil, errors.New("no cert.pem") } }, says: "no cert.pem", permanent: true},
+		"the right to the transactional id":    {forbidden: true, says: "--transactional-id outrider.test", permanent: true},
 		"that right, where it is of no matter": {forbidden: true, atLeastOnce: true},
 	} {
 		c := newCluster(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "a"))
@@ -51,6 +55,10 @@ func TestRehearsalFindsWhatWouldKeepASessionFromBeginning(t *testing.T) {
 		err := Rehearse(t.Context(), cfg, !tc.atLeastOnce)
 		if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %v, not %q", name, err, tc.says)
+		}
+		var p interface{ Permanent() bool }
+		if errors.As(err, &p) != tc.permanent {
+			t.Errorf("%s: an error that trying again cures, or the other way round: %v", name, err)
 		}
 		if taken.Load() > 0 {
 			t.Errorf("%s: it has taken a producer's place", name)
