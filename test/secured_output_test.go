@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,14 +32,21 @@ func TestSecretsAndPayloadsAreNeverTold(t *testing.T) {
 	kafka.CreateTopic(t, s.topic("good"), 1, 1, tight)
 	way := kafka.access(t, byPassword, kafkaPassword)
 	cert, key := kafka.authority.Issue(t, "relay")
+	token := filepath.Join(t.TempDir(), "token")
+	writeFile(t, token, httpToken+"\n")
+	way.config += fmt.Sprintf("http: { token_file: %q }\n", token)
 	relay := harness.StartRelay(t, harness.RelayOptions{
 		Name: s.name, Postgres: pg.url(s.conn.Config().Database), Kafka: way.brokers, Args: []string{"--log-level", "debug"},
 		Config: way.config + "outbox: { on_poison: skip }\n",
 		Env:    []string{"OUTRIDER_TIMEOUTS_BROKER=1s", "OUTRIDER_KAFKA_TLS_CERT_FILE=" + cert, "OUTRIDER_KAFKA_TLS_KEY_FILE=" + key},
 	})
+	relay.Token = httpToken
 	relay.AwaitState(t, cdc.Relaying, 30*time.Second)
+	if _, code, err := (&harness.Relay{Base: relay.Base}).Get("/status"); err != nil || code != 401 {
+		t.Errorf("/status without the token: %d, %v", code, err)
+	}
 
-	secrets := []string{postgresPassword, url.QueryEscape(postgresPassword), kafkaPassword, poisonMark, "canary-in-a-header", strings.Split(readFile(t, key), "\n")[1]}
+	secrets := []string{httpToken, postgresPassword, url.QueryEscape(postgresPassword), kafkaPassword, poisonMark, "canary-in-a-header", strings.Split(readFile(t, key), "\n")[1]}
 	bad := s.aggregate("good")
 	harness.Exec(t, s.conn, `insert into public.outbox (aggregate_type, aggregate_id, event_type, payload, headers) values
 		($1, 'k', 'Good', '{"n": 1, "canary": "canary-in-a-poison-row"}', '{"h": "canary-in-a-header", "outrider-x": "canary-in-a-header"}'),
@@ -74,7 +82,7 @@ func checkCommandsSilent(t *testing.T, relay *harness.Relay, way access, name, p
 		"OUTRIDER_NAME=" + name, "OUTRIDER_POSTGRES_URL=" + postgres, "OUTRIDER_KAFKA_BROKERS=" + strings.Join(way.brokers, ","),
 		"OUTRIDER_HTTP_LISTEN=" + strings.TrimPrefix(relay.Base, "http://"),
 	}
-	for _, args := range [][]string{{"check"}, {"status"}, {"status", "--offline"}, {"resolve"}, {"prune", "--older-than", "1h"}} {
+	for _, args := range [][]string{{"init"}, {"init", "--print-sql"}, {"check"}, {"status"}, {"status", "--offline"}, {"resolve"}, {"prune", "--older-than", "1h"}} {
 		for _, further := range [][]string{{}, {"--json"}} {
 			args := append(append([]string{}, args...), further...)
 			out, log, _ := harness.Command(t, env, append(args, "-c", config, "--log-level", "debug")...)
@@ -127,7 +135,7 @@ func TestNoCommandTellsASecretOfItsSettings(t *testing.T) {
 		said[name] = out + log
 	}
 	// Nobody answers at the addresses of env.
-	for _, args := range [][]string{{"check"}, {"status"}, {"status", "--offline"}, {"resolve"}, {"prune", "--older-than", "1h"}} {
+	for _, args := range [][]string{{"init"}, {"init", "--topics=a"}, {"init", "--drop", "--yes"}, {"check"}, {"status"}, {"status", "--offline"}, {"resolve"}, {"prune", "--older-than", "1h"}} {
 		out, log, code := harness.Command(t, env, args...)
 		if code == 0 {
 			t.Errorf("%v: exit code 0", args)

@@ -103,7 +103,8 @@ type RelayOptions struct {
 
 // Relay is the relay's binary as a child process.
 type Relay struct {
-	Base string // of its HTTP endpoint
+	Base  string // of its HTTP endpoint
+	Token string // what the endpoint asks for, if it does
 
 	proc *process
 	mu   sync.Mutex
@@ -263,6 +264,9 @@ func (r *Relay) Get(path string) (body string, code int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Base+path, nil)
 	if err != nil {
 		return "", 0, err
+	}
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
