@@ -26,7 +26,11 @@ func runCommand() *cobra.Command {
 		Long: `Relays the outbox until SIGTERM or SIGINT, which delivers what is in flight
 (for at most timeouts.drain) and exits 0. A second signal stops at once.
 
-A relay that finds its slot in use by another of the same name stands by.`,
+A relay that finds its slot in use by another of the same name stands by.
+
+Exits with 0 after a clean stop, 31 where not all was delivered in time, 2 for wrong
+settings, 10 and 11 where Postgres or Kafka does not take it; with on_blocked: exit
+also with 20, 21 or 22 (see outrider resolve). 70 is a bug. The last line says what to do.`,
 		Example: `  outrider run -c outrider.yaml
   OUTRIDER_POSTGRES_URL=postgres://relay@localhost/shop outrider run --name orders --kafka localhost:9092`,
 		Args: cobra.NoArgs,
