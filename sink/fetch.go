@@ -37,7 +37,10 @@ func (s *scan) readFrom(ctx context.Context, addr string, parts []*scanned) erro
 			return nil
 		}
 		answers, err := fetchFrom(ctx, conn, req)
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnread):
+			return err
+		case err != nil:
 			return ctx.Err()
 		}
 		for i := range answers {
@@ -91,7 +94,10 @@ func (s *scan) answer(ctx context.Context, conn *broker.Conn, p *scanned, a *fet
 	return err
 }
 
-var errCut = errors.New("an answer that ends before its last field")
+// errUnread is an answer that makes no sense: to ask again is no use, as it is where a connection ends.
+var errUnread = errors.New("the answer to Fetch cannot be read")
+
+var errCut = fmt.Errorf("%w: it ends before its last field", errUnread)
 
 // fetched is what a Fetch brings of one partition.
 type fetched struct {
@@ -121,7 +127,7 @@ func fetchFrom(ctx context.Context, conn *broker.Conn, req *fetch.Request) ([]fe
 // readFetch reads the body of an answer (Kafka protocol guide, "Fetch API"). It trusts no byte of it.
 func readFetch(version int16, body []byte) ([]fetched, error) {
 	if version < firstFetch || version > lastFetch {
-		return nil, fmt.Errorf("the broker speaks version %d of Fetch, not one of %d to %d", version, firstFetch, lastFetch)
+		return nil, fmt.Errorf("%w: it is of version %d, not of %d to %d", errUnread, version, firstFetch, lastFetch)
 	}
 	in := answerReader{rest: body}
 	in.int32() // throttle time
