@@ -2,7 +2,6 @@ package test
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -68,7 +67,6 @@ func TestKafkaIsReachedBySecretsAsTheyAre(t *testing.T) {
 		t.Run("follows a token", func(t *testing.T) { t.Parallel(); followsToken(t, kafka) })
 		t.Run("refuses and is refused", func(t *testing.T) { t.Parallel(); refusesAndIsRefused(t, kafka) })
 	})
-	t.Run("waits in peace", func(t *testing.T) { waitsInPeace(t, kafka) })
 	t.Run("follows certificates", func(t *testing.T) { followsCertificates(t, kafka) })
 }
 
@@ -87,45 +85,6 @@ func outlivesCredentials(t *testing.T, kafka *securedKafka) {
 	writer.Stop(t)
 	r.awaitDelivered(t)
 	checkNothingLost(t, relay)
-}
-
-// A connection whose time is over sends no more, and stays for the answers that it is owed, however long they take.
-func waitsInPeace(t *testing.T, kafka *securedKafka) {
-	r := newRoute(t, kafka, byPassword, kafkaPassword)
-	relay := r.relaying(t)
-	harness.WriteRows(t, r.conn, r.aggregate("a"), 1, 100, 10)
-	r.awaitDelivered(t)
-	kafka.Nodes[0].Pause()
-	defer kafka.Nodes[0].Resume()
-	harness.WriteRows(t, r.conn, r.aggregate("a"), 101, 200, 10)
-	harness.Eventually(t, patience, "rows are in flight", func() error {
-		st, err := relay.Status()
-		if err == nil && st.InFlight.Records == 0 {
-			err = errors.New("none are")
-		}
-		return err
-	})
-	used := func() time.Duration {
-		t.Helper()
-		u, err := relay.Usage()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u.CPU
-	}
-	var before time.Duration
-	began := time.Now()
-	harness.Throughout(t, credentialsLifetime+time.Second, "it waits", func() error {
-		if before == 0 && time.Since(began) > credentialsLifetime { // and so the connection's time is over
-			before = used()
-		}
-		return nil
-	})
-	if took := used() - before; took > 500*time.Millisecond {
-		t.Errorf("it has used %s of CPU time in a second of waiting", took)
-	}
-	kafka.Nodes[0].Resume()
-	r.awaitDelivered(t)
 }
 
 // The broker learns the new password first, so that there is a time in which the file holds the wrong one.
@@ -213,12 +172,6 @@ func refusesAndIsRefused(t *testing.T, kafka *securedKafka) {
 				t.Errorf("the last line does not say %q: %s", c.says, last)
 			}
 			checkUntold(t, "the log", relay.Log(), kafkaPassword, "eyJ")
-			var slots int
-			queryRow(t, s.conn, `select count(*) from pg_replication_slots where slot_name = $1`, []any{s.slot()}, &slots)
-			if slots > 0 {
-				t.Error("a slot was left behind, which nobody reads")
-				s.dropSlot(t)
-			}
 		})
 	}
 }
