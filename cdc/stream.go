@@ -172,9 +172,6 @@ func (s *session) wal(m walData) error {
 		if err := s.sink.Passed(s.decoder.Event.Position, s.next); err != nil {
 			return asSink(err)
 		}
-		if planted("a transaction's commit LSN is taken for its end") {
-			s.decoder.End = s.decoder.Event.Position.LSN
-		}
 		s.mark(s.decoder.End)
 	}
 	return nil
@@ -193,6 +190,9 @@ func (s *session) keepalive(m keepalive) {
 
 // mark notes that everything up to end has been received.
 func (s *session) mark(end lsn) {
+	if planted("a transaction's commit LSN is taken for its end") {
+		end = s.decoder.Event.Position.LSN // and not that of a keepalive, which would soon make up for it
+	}
 	s.tracker.Mark(s.next, end)
 }
 
