@@ -172,6 +172,12 @@ func refusesAndIsRefused(t *testing.T, kafka *securedKafka) {
 				t.Errorf("the last line does not say %q: %s", c.says, last)
 			}
 			checkUntold(t, "the log", relay.Log(), kafkaPassword, "eyJ")
+			var slots int
+			queryRow(t, s.conn, `select count(*) from pg_replication_slots where slot_name = $1`, []any{s.slot()}, &slots)
+			if slots > 0 {
+				t.Error("a slot was left behind, which nobody reads")
+				s.dropSlot(t)
+			}
 		})
 	}
 }
