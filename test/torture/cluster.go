@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outrider-relay/outrider/test/harness"
 )
@@ -21,10 +22,13 @@ type cluster struct {
 	*harness.Kafka
 	client *kgo.Client
 	admin  *kadm.Client
+	// between are the nodes' ways to each other, one to each node, where the plan asks for them; markers can be held there.
+	between []*harness.Proxy
+	markers *harness.Hold
 }
 
 // startCluster starts three nodes, which each seat reaches by listeners of its own.
-func startCluster(ctx context.Context, seats []*seat) (c *cluster, err error) {
+func startCluster(ctx context.Context, seats []*seat, between bool) (c *cluster, err error) {
 	settings := map[string]string{
 		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS",
 		"allow.everyone.if.no.acl.found": "true", "min.insync.replicas": "2", "transaction.state.log.min.isr": "2",
@@ -36,7 +40,19 @@ func startCluster(ctx context.Context, seats []*seat) (c *cluster, err error) {
 		settings[way+"sasl.enabled.mechanisms"] = "SCRAM-SHA-256"
 		settings[way+"scram-sha-256.sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 	}
-	c = &cluster{}
+	c = &cluster{markers: harness.NewHold(int16(kmsg.WriteTxnMarkers))}
+	if between {
+		for range nodes {
+			way, err := harness.StartProxy("")
+			if err != nil {
+				return c, err
+			}
+			way.SetFilter(c.markers.Filter)
+			c.between = append(c.between, way)
+		}
+		listeners = append(listeners, harness.KafkaListener{Name: "BETWEEN", Protocol: "PLAINTEXT", Proxies: c.between})
+		settings["inter.broker.listener.name"] = "BETWEEN"
+	}
 	// A heap of its own choice: three of them share the machine with everything else.
 	if c.Kafka, err = harness.StartKafka(ctx, harness.KafkaOptions{Nodes: nodes, Listeners: listeners, Settings: settings, Heap: "-Xmx256m"}); err != nil {
 		return c, err
@@ -54,6 +70,10 @@ const nodes = 3
 func (c *cluster) close() error {
 	if c.client != nil {
 		c.client.Close()
+	}
+	c.markers.End()
+	for _, way := range c.between {
+		way.Close()
 	}
 	if c.Kafka != nil {
 		return c.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -112,11 +113,23 @@ func growTopic(ctx context.Context, n *nemesis) error {
 }
 
 func narrowTopic(ctx context.Context, n *nemesis) error {
+	return n.narrowed(ctx, n.topic(), func() error { return n.writeLarge(ctx) })
+}
+
+// narrowed has a topic take small records only, as long as meanwhile lasts.
+func (n *nemesis) narrowed(ctx context.Context, topic string, meanwhile func() error) error {
 	const setting = "max.message.bytes"
-	topic := n.topic()
 	if err := n.configure(ctx, topic, kadm.AlterConfig{Op: kadm.SetConfig, Name: setting, Value: kadm.StringPtr(fmt.Sprint(narrowBy))}); err != nil {
 		return err
 	}
+	if err := meanwhile(); err != nil {
+		return err
+	}
+	return n.configure(ctx, topic, kadm.AlterConfig{Op: kadm.DeleteConfig, Name: setting})
+}
+
+// writeLarge writes rows that are larger than a narrow topic takes.
+func (n *nemesis) writeLarge(ctx context.Context) error {
 	w := &writer{stage: n.stage, rng: n.rng}
 	defer w.disconnect()
 	for range 3 {
@@ -125,7 +138,7 @@ func narrowTopic(ctx context.Context, n *nemesis) error {
 		}
 		n.hold(200*time.Millisecond, 1500*time.Millisecond)
 	}
-	return n.configure(ctx, topic, kadm.AlterConfig{Op: kadm.DeleteConfig, Name: setting})
+	return nil
 }
 
 func (n *nemesis) configure(ctx context.Context, topic string, c kadm.AlterConfig) error {
@@ -153,7 +166,15 @@ func rotateKafkaPassword(ctx context.Context, n *nemesis) error {
 }
 
 func forbidTopic(ctx context.Context, n *nemesis) error {
-	deny := kadm.NewACLs().Deny("User:" + kafkaUser).DenyHosts("*").ResourcePatternType(kadm.ACLPatternLiteral).Topics(n.topic()).Operations(kadm.OpWrite)
+	return n.forbidden(ctx, n.topic(), func() error {
+		n.hold(500*time.Millisecond, 5*time.Second)
+		return nil
+	})
+}
+
+// forbidden takes the right to write to a topic from the relays, as long as meanwhile lasts.
+func (n *nemesis) forbidden(ctx context.Context, topic string, meanwhile func() error) error {
+	deny := kadm.NewACLs().Deny("User:" + kafkaUser).DenyHosts("*").ResourcePatternType(kadm.ACLPatternLiteral).Topics(topic).Operations(kadm.OpWrite)
 	err := await(ctx, 30*time.Second, func() error {
 		res, err := n.cluster.admin.CreateACLs(ctx, deny)
 		if err == nil {
@@ -164,12 +185,12 @@ func forbidTopic(ctx context.Context, n *nemesis) error {
 	if err != nil {
 		return err
 	}
-	n.hold(500*time.Millisecond, 5*time.Second)
-	return await(ctx, 30*time.Second, func() error {
+	broken := meanwhile()
+	return errors.Join(broken, await(ctx, 30*time.Second, func() error {
 		res, err := n.cluster.admin.DeleteACLs(ctx, deny)
 		if err == nil {
 			err = res[0].Err
 		}
 		return err
-	})
+	}))
 }

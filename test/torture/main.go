@@ -6,6 +6,7 @@
 //	go run ./test/torture --for 1h --seed 7 --json      the same again, as far as processes let it be
 //	go run ./test/torture --faults kill-leader,kill-broker
 //	go run ./test/torture --list                        what can be broken
+//	go run ./test/torture --self-test                   whether the checker finds what it is there for
 //
 // The program ends with 1 where the relay broke its promise, and with 2 where the run itself failed, which says nothing
 // about the relay. (go run makes a 1 of both: build it where that matters.)
@@ -35,6 +36,8 @@ const (
 type options struct {
 	plan       Plan
 	json, list bool
+	selfTest   bool
+	bugs       []string // of the self-test; none: all
 }
 
 func main() {
@@ -56,8 +59,11 @@ func main() {
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if o.selfTest {
+		os.Exit(checkChecker(ctx, o))
+	}
 	report, err := run(ctx, o.plan)
-	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(exitFailed)
@@ -71,6 +77,22 @@ func main() {
 	}
 }
 
+// checkChecker is the self-test, and gives the exit code.
+func checkChecker(ctx context.Context, o options) int {
+	escaped, err := selfTest(ctx, o.plan.Seed, o.bugs, os.Stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		if !errors.Is(err, errControl) {
+			return exitFailed
+		}
+		return exitViolated
+	case escaped > 0:
+		return exitViolated
+	}
+	return 0
+}
+
 func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("torture", flag.ContinueOnError)
 	flags.DurationVar(&o.plan.For, "for", 5*time.Minute, "time for which things break")
@@ -81,12 +103,17 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.plan.RelayBinary, "relay", "", "the relay's binary; empty: it is built")
 	flags.BoolVar(&o.json, "json", false, "print the report as JSON")
 	flags.BoolVar(&o.list, "list", false, "print what can be broken, and end")
+	flags.BoolVar(&o.selfTest, "self-test", false, "plant bugs in the relay, one after another, and see that each is found")
+	bugs := flags.String("bugs", "", "of the self-test only these, separated by semicolons; empty: all, and a run without any")
 	faults := flags.String("faults", "", "only these, separated by commas; empty: all")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if o.plan.Seed == 0 {
 		o.plan.Seed = rand.Uint64N(1_000_000)
+	}
+	if *bugs != "" {
+		o.bugs = strings.Split(*bugs, ";")
 	}
 	if *faults != "" {
 		o.plan.Faults = strings.Split(*faults, ",")

@@ -38,6 +38,7 @@ type nemesis struct {
 	rng    *rand.Rand
 	faults []fault
 	life   context.Context // ends before the run does: then what is broken is mended at once
+	turn   int             // of the fault that comes next, where they come in turn
 }
 
 // errSkip is that of a fault that could not be made just then.
@@ -75,8 +76,12 @@ func (n *nemesis) run(ctx context.Context) error {
 	return nil
 }
 
-// pick chooses by weight.
+// pick chooses by weight, or in turn.
 func (n *nemesis) pick() *fault {
+	if n.plan.InTurn {
+		n.turn++
+		return &n.faults[(n.turn-1)%len(n.faults)]
+	}
 	total := 0
 	for _, f := range n.faults {
 		total += f.weight
@@ -135,11 +140,12 @@ func choose(names []string) ([]fault, error) {
 	}
 	var chosen []fault
 	for _, name := range names {
-		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		all := slices.Concat(faults, staged)
+		i := slices.IndexFunc(all, func(f fault) bool { return f.name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("there is no fault %q: see --list", name)
 		}
-		chosen = append(chosen, faults[i])
+		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }

@@ -19,11 +19,15 @@ type Plan struct {
 	Rate int
 	// Faults are the names of those that happen; none: all.
 	Faults []string
+	// InTurn has those of each side happen one after another, and not by chance.
+	InTurn bool
 	// StopAtFirst ends the run at the first violation.
 	StopAtFirst bool
 	// RelayBinary is the relay; empty: it is built. RelayEnv is added to its environment.
 	RelayBinary string
 	RelayEnv    []string
+	// BetweenBrokers puts proxies between the nodes of Kafka, which faults that need them are chosen with.
+	BetweenBrokers bool
 	// Keep is a folder for what the relays log; empty: nothing is kept.
 	Keep string
 }
@@ -93,7 +97,9 @@ func (s *stage) work(ctx context.Context) error {
 	s.availability.begin()
 	for _, side := range []side{relays, servers} {
 		n := &nemesis{stage: s, rng: rand.New(rand.NewPCG(s.plan.Seed, 100+uint64(side))), life: life, faults: s.faultsOf(side)}
-		working.Go(func() error { defer end(); return n.run(ctx) })
+		if len(n.faults) > 0 {
+			working.Go(func() error { defer end(); return n.run(ctx) })
+		}
 	}
 	working.Go(func() error {
 		select {

@@ -118,12 +118,14 @@ func (s *seat) kill() {
 const (
 	exitClean   = 0
 	exitUndrain = 31
+	// exitSignal is that of a process which had not come to heeding the signal.
+	exitSignal = -1
 )
 
 // stop ends the process in order.
 func (s *seat) stop(ctx context.Context) {
 	s.mu.Lock()
-	relay := s.relay
+	relay, up := s.relay, s.instance != ""
 	s.ours = true
 	s.mu.Unlock()
 	if relay == nil {
@@ -138,6 +140,7 @@ func (s *seat) stop(ctx context.Context) {
 	case err != nil:
 		s.tally.violate(stuckRelay, "relay %s was asked to stop %s ago, and still runs. Its last lines:\n%s", s.name, drainPatience, lastLines(relay.Log()))
 		relay.Kill()
+	case code == exitSignal && !up:
 	case code != exitClean && code != exitUndrain:
 		s.tally.violate(endedRelay, "relay %s was asked to stop, and ended with exit code %d. Its last lines:\n%s", s.name, code, lastLines(relay.Log()))
 	}

@@ -62,7 +62,7 @@ func newStage(ctx context.Context, p Plan) (s *stage, err error) {
 	}
 	s.witness = &witness{database: s.database, journal: s.journal}
 	say("starting Kafka, %d nodes", nodes)
-	if s.cluster, err = startCluster(ctx, s.seats); err != nil {
+	if s.cluster, err = startCluster(ctx, s.seats, p.BetweenBrokers); err != nil {
 		return s, err
 	}
 	if err := s.prepare(ctx); err != nil {
