@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -124,12 +125,12 @@ func (r Report) String() string {
 		total += n
 	}
 	line("faults", "%d of %d kinds", total, len(r.Faults))
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, staged) {
 		if n := r.Faults[f.name]; n > 0 {
 			line("", "%4d %-24s %s", n, f.name, f.does)
 		}
 	}
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, staged) {
 		if n := r.Skipped[f.name]; n > 0 {
 			line("", "%4d %-24s could not be made", n, f.name)
 		}

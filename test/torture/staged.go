@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -88,11 +89,17 @@ func (n *nemesis) inherit(ctx context.Context, old, heir *seat, patience time.Du
 // idle is long enough for a relay to store the last of what was written, and to write from where a restart has to look for it.
 const idle = 1500 * time.Millisecond
 
+// idlePatience is how long that may be in coming.
+const idlePatience = 10 * time.Second
+
 // killIdle waits for a moment at which the checkpoint has stood still.
 func killIdle(ctx context.Context, n *nemesis) error {
 	var last string
-	since := time.Now()
-	for time.Since(since) < idle && n.life.Err() == nil {
+	began := time.Now()
+	for since := began; time.Since(since) < idle && n.life.Err() == nil; pause(n.life, 50*time.Millisecond) {
+		if time.Since(began) > idlePatience {
+			return skip(errors.New("the checkpoint has not stood still"))
+		}
 		var lsn string
 		if err := n.database.query(ctx, `select lsn::text from outrider.checkpoint where name = $1`, []any{relayName}, &lsn); err != nil {
 			return skip(err)
@@ -100,7 +107,6 @@ func killIdle(ctx context.Context, n *nemesis) error {
 		if lsn != last {
 			last, since = lsn, time.Now()
 		}
-		pause(n.life, 50*time.Millisecond)
 	}
 	return n.killAndStartBoth(0)
 }
