@@ -1,15 +1,24 @@
 package cdc
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
+
+// lastSaveTime is the least time that the last save has, whatever of Config.Drain the delivery has left.
+const lastSaveTime = 5 * time.Second
+
+// errUnstored says that a Postgres which has vanished without a word keeps a stop waiting no longer.
+var errUnstored = errors.New("Postgres has not answered the last save")
 
 // drain ends intake at a commit, delivers what is in flight, stores it, and says goodbye.
 func (s *session) drain(work context.Context) error {
 	s.relay.setState(Draining, "a stop was asked for")
 	failpoint("drain begins")
+	began := time.Now()
 	bounded, cancel := context.WithTimeout(work, s.cfg.Drain)
 	defer cancel()
 	left := s.finish(bounded)
@@ -17,15 +26,17 @@ func (s *session) drain(work context.Context) error {
 		return context.Cause(work)
 	}
 	close(s.saverStop)
+	saving, stop := context.WithTimeoutCause(work, max(s.cfg.Drain-time.Since(began), lastSaveTime), errUnstored)
+	defer stop()
 	select {
 	case <-s.saverDone:
-	case <-work.Done():
-		return context.Cause(work)
+	case <-saving.Done():
+		return context.Cause(saving)
 	}
 	failpoint("saver stopped")
 	// A stop before the tail is met delivers all that came, and leaves Kafka with more than the checkpoint says all the same.
-	if err := s.keep(work, s.safe(), left == "" && s.sink.Met()); err != nil {
-		return err
+	if err := s.keep(saving, s.safe(), left == "" && s.sink.Met()); err != nil {
+		return cmp.Or(context.Cause(saving), err) // rather why than that it was cancelled
 	}
 	failpoint("drain saved")
 	close(s.goodbye)

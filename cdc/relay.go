@@ -67,8 +67,9 @@ func (b *Blocked) Error() string {
 func (b *Blocked) Unwrap() error { return b.Err }
 
 var (
-	// ErrDrain is returned by Run when what was in flight at a stop was not delivered within Config.Drain. It is sent again at the next start.
-	ErrDrain = errors.New("stopped before everything in flight was delivered; it will be sent again at the next start")
+	// ErrDrain is returned by Run when what was in flight at a stop was not delivered and stored within Config.Drain. The next start
+	// goes on with it.
+	ErrDrain = errors.New("stopped before everything in flight was delivered and stored; the next start goes on with it")
 	// ErrInvariant is a broken promise of the relay's own: a bug. It never goes on after one.
 	ErrInvariant = errors.New("invariant broken")
 )
@@ -140,6 +141,8 @@ func (r *Relay) ended(ctx context.Context, err error) (done bool, _ error) {
 	switch {
 	case errors.Is(err, ErrInvariant), errors.Is(err, ErrDrain):
 		return true, err
+	case ctx.Err() != nil && err != nil && r.draining():
+		return true, fmt.Errorf("%w: %w", ErrDrain, err)
 	case ctx.Err() != nil:
 		return true, nil
 	case errors.As(err, &blocked):
@@ -208,6 +211,13 @@ func asSink(err error) error {
 		return nil
 	}
 	return &sinkError{err}
+}
+
+// draining says whether the session was about to end in order.
+func (r *Relay) draining() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state == Draining
 }
 
 func (r *Relay) hasRun() bool {

@@ -67,6 +67,34 @@ func TestStopWithoutKafka(t *testing.T) {
 	})
 }
 
+// A network that swallows everything must not keep a stop, and a deployment, waiting for as long as TCP would. What could not be
+// stored is no clean stop.
+func TestStopWithAVanishedPostgresIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, sharedPostgres(t), sharedKafka(t), exactly+"timeouts: { drain: 1s }\n")
+	proxy := harness.NewProxy(t, s.conn.Config().Host+":"+fmt.Sprint(s.conn.Config().Port))
+	direct := s.url
+	s.url = "postgres://postgres@" + proxy.Addr() + "/" + s.conn.Config().Database + "?sslmode=disable"
+	relay := s.relaying(t)
+	harness.WriteRows(t, s.conn, s.kind, 1, 100, 10)
+	s.awaitDelivered(t, harness.NoRepeats)
+	proxy.Vanish(func([]byte) bool { return true })
+	began := time.Now()
+	if code := relay.Stop(t); code != 31 {
+		t.Errorf("exit code %d, not 31", code)
+	}
+	if took := time.Since(began); took > 25*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if last := lastLine(t, relay); !strings.Contains(last, "Postgres has not answered the last save") {
+		t.Errorf("the last line is %s", last)
+	}
+	s.url = direct
+	s.relaying(t)
+	harness.WriteRows(t, s.conn, s.kind, 101, 200, 10)
+	s.awaitDelivered(t, harness.NoRepeats)
+}
+
 func TestSecondSignalStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	s, relay, kafka := stuckScene(t, exactly+"timeouts: { drain: 10m }\n")

@@ -73,7 +73,7 @@ func meaning(err error) (code int, text string) {
 	case errors.Is(err, cdc.ErrInvariant):
 		return exitBug, fmt.Sprintf("%v. This is a bug in outrider; the checkpoint is safe and a restart goes on from it. Please report it with this log", err)
 	case errors.Is(err, cdc.ErrDrain):
-		return exitDrain, fmt.Sprintf("%v. Nothing is to be done; to have it delivered before a stop, see that Kafka answers, or raise timeouts.drain", err)
+		return exitDrain, fmt.Sprintf("%v. Nothing is to be done; to have it delivered before a stop, see that Kafka and Postgres answer, or raise timeouts.drain", err)
 	case errors.As(err, &blocked) && blocked.Verdict == "poison":
 		return exitPoison, err.Error()
 	case errors.As(err, &blocked) && blocked.Verdict == "kafka lost data":
