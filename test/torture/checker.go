@@ -23,21 +23,21 @@ type checker struct {
 	tally        *tally
 	availability *availability
 
-	lanes  map[lane]*span
+	last   map[lane]uint32    // version of an aggregate in a partition
+	grown  map[string]int     // how often a topic has got a partition more
 	newest [aggregates]uint32 // version in its topic
 	gaps   []gap              // below newest, for the next look at the topics
 	next   map[int16]int64    // offset after the last one read, by place
 	digest map[int16]digest   // of what was read
+	from   map[int16]int64    // where digest begins, by place
 	low    int                // every transaction before it is complete
 }
 
-// lane is an aggregate in a partition, and span the versions of it that are there.
+// lane is an aggregate in a partition.
 type lane struct {
 	aggregate uint8
 	place     int16
 }
-
-type span struct{ first, last uint32 }
 
 // digest sums up records, whatever their order.
 type digest struct {
@@ -54,7 +54,7 @@ func (d digest) with(r *kgo.Record) digest {
 func newChecker(s *stage) *checker {
 	return &checker{
 		relay: relayName, seed: s.plan.Seed, journal: s.journal, tally: s.tally, availability: s.availability,
-		lanes: make(map[lane]*span), next: make(map[int16]int64), digest: make(map[int16]digest),
+		last: make(map[lane]uint32), grown: make(map[string]int), next: make(map[int16]int64), digest: make(map[int16]digest), from: make(map[int16]int64),
 	}
 }
 
@@ -198,13 +198,9 @@ func (c *checker) order(r *kgo.Record, row *row, fault func(string, string, ...a
 		return // a dead letter's place is another topic's
 	}
 	l := lane{row.aggregate, row.place}
-	s := c.lanes[l]
-	if s == nil {
-		c.lanes[l] = &span{row.version, row.version}
-		return
+	last := c.last[l]
+	if row.version <= last {
+		fault(misordered, "version %d comes after version %d", row.version, last)
 	}
-	if row.version <= s.last {
-		fault(misordered, "version %d comes after version %d", row.version, s.last)
-	}
-	s.first, s.last = min(s.first, row.version), max(s.last, row.version)
+	c.last[l] = max(last, row.version)
 }

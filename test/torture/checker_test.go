@@ -149,8 +149,15 @@ func TestCheckerSeesWhatIsWrongAndNothingElse(t *testing.T) {
 			s.arrive(tx, 1, with("outrider-position", relayName+":1:0/65:1"))
 			s.end(tx, 500)
 		}, []string{misplaced}},
-		"a topic has grown": {func(s *script) { tx := s.commit(100, 1, 2); s.arrive(tx, 0); s.arrive(tx, 1, inPartition(1)) }, nil},
+		"a topic has grown": {func(s *script) {
+			s.stage.checker.grown[topicPrefix+"order"] = 2
+			tx := s.commit(100, 1, 2, 3)
+			s.arrive(tx, 0)
+			s.arrive(tx, 1, inPartition(1))
+			s.arrive(tx, 2)
+		}, nil},
 		"a key is here and there": {func(s *script) {
+			s.stage.checker.grown[topicPrefix+"order"] = 1
 			tx := s.commit(100, 1, 2, 3)
 			s.arrive(tx, 0)
 			s.arrive(tx, 1, inPartition(1))

@@ -106,6 +106,7 @@ func growTopic(ctx context.Context, n *nemesis) error {
 	if len(found[topic].Partitions) >= mostPartitions {
 		return skip(fmt.Errorf("%s has %d partitions", topic, len(found[topic].Partitions)))
 	}
+	n.journal.note(func() { n.checker.grown[topic]++ })
 	if _, err := n.cluster.admin.CreatePartitions(ctx, 1, topic); err != nil {
 		return skip(err)
 	}
@@ -152,6 +153,7 @@ func (n *nemesis) configure(ctx context.Context, topic string, c kadm.AlterConfi
 }
 
 func rotateKafkaPassword(ctx context.Context, n *nemesis) error {
+	defer n.differing()()
 	next := n.nextSecret()
 	if err := await(ctx, 30*time.Second, func() error { return n.cluster.setPassword(ctx, next) }); err != nil {
 		return err

@@ -84,7 +84,7 @@ func (s *stage) work(ctx context.Context) error {
 			return err
 		}
 	}
-	s.tally.began = time.Now()
+	s.tally.begin()
 	working, _ := errgroup.WithContext(ctx)
 	for i := range uint64(writers) {
 		w := &writer{stage: s, rng: rand.New(rand.NewPCG(s.plan.Seed, i))}
@@ -102,21 +102,23 @@ func (s *stage) work(ctx context.Context) error {
 		}
 	}
 	working.Go(func() error {
+		first := s.tally.first
+		if !s.plan.StopAtFirst {
+			first = nil
+		}
 		select {
 		case <-life.Done():
-		case <-s.tally.first:
-			if s.plan.StopAtFirst {
-				end()
-			}
+		case <-first:
 		case <-s.hopeless:
-			end()
 		}
+		end()
 		return nil
 	})
+	began := time.Now()
 	err := working.Wait()
 	longest, most := s.availability.end()
 	s.tally.count(func(r *Report) {
-		r.Seconds, r.Unavailable, r.LongestGap = time.Since(s.tally.began).Seconds(), longest.Seconds(), most.Seconds()
+		r.Seconds, r.Unavailable, r.LongestGap = time.Since(began).Seconds(), longest.Seconds(), most.Seconds()
 	})
 	return err
 }
@@ -149,7 +151,7 @@ func (s *stage) faultsOf(lane side) (chosen []fault) {
 func (s *stage) settle(ctx context.Context) error {
 	say("nothing is broken any more; waiting for what is still to come")
 	patience := settlePatience
-	if s.plan.StopAtFirst && len(s.tally.report.Violations) > 0 {
+	if s.plan.StopAtFirst && s.tally.violated() {
 		patience = 0
 	}
 	err := await(ctx, patience, func() error {
@@ -183,8 +185,10 @@ func (s *stage) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.database.query(ctx, `select generation from outrider.checkpoint where name = $1`, []any{relayName}, &s.tally.report.Sessions); err != nil {
+	var sessions int64
+	if err := s.database.query(ctx, `select generation from outrider.checkpoint where name = $1`, []any{relayName}, &sessions); err != nil {
 		return err
 	}
+	s.tally.count(func(r *Report) { r.Sessions = sessions })
 	return s.checker.finish(patience)
 }

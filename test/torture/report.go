@@ -103,6 +103,20 @@ func (t *tally) violate(kind, format string, args ...any) {
 	say("VIOLATION, %s: %s", v.Kind, v.Text)
 }
 
+// begin starts the clock of the violations.
+func (t *tally) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.began = time.Now()
+}
+
+// violated says whether there is a violation.
+func (t *tally) violated() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.report.Violations) > 0
+}
+
 // count changes the report.
 func (t *tally) count(change func(*Report)) {
 	t.mu.Lock()

@@ -28,13 +28,15 @@ type seat struct {
 	kafka    []*harness.Proxy // to each node
 	options  harness.RelayOptions
 	tally    *tally
-	keep     string // folder for the logs; empty: none
+	excused  func() bool // whether a relay that starts may be told that its password is wrong
+	keep     string      // folder for the logs; empty: none
 
 	mu       sync.Mutex
 	relay    *harness.Relay
 	lives    int  // processes so far
 	ours     bool // the end of this one is our doing
 	frozen   bool
+	closed   bool   // no further process
 	instance string // of this one, once it has said so
 	state    cdc.State
 	reason   string
@@ -64,7 +66,7 @@ func (s *seat) way() string      { return "seat" + s.name }
 func (s *seat) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.relay != nil && s.relay.Running() {
+	if s.closed || s.relay != nil && s.relay.Running() {
 		return nil
 	}
 	relay, err := harness.RunRelay(s.options)
@@ -78,6 +80,15 @@ func (s *seat) start() error {
 	return nil
 }
 
+// Exit codes of a relay that a server has refused at its start, as docs/operating.md has them. Whoever runs it starts it again.
+const (
+	exitPostgres = 10
+	exitKafka    = 11
+)
+
+// restartAfter is how long that takes.
+const restartAfter = 300 * time.Millisecond
+
 // watch waits for the end of a process, which nobody but us may bring about.
 func (s *seat) watch(relay *harness.Relay, life int) {
 	code, _ := relay.Wait(context.Background()) // there is no end of that context
@@ -90,7 +101,14 @@ func (s *seat) watch(relay *harness.Relay, life int) {
 			say("%v", err)
 		}
 	}
-	if !ours {
+	switch {
+	case ours:
+	case (code == exitPostgres || code == exitKafka) && s.excused():
+		pause(context.Background(), restartAfter)
+		if err := s.start(); err != nil {
+			say("start relay %s again: %v", s.name, err)
+		}
+	default:
 		s.tally.violate(endedRelay, "relay %s has ended by itself, with exit code %d. Its last lines:\n%s", s.name, code, lastLines(relay.Log()))
 	}
 }
@@ -200,7 +218,7 @@ func (s *seat) toKafka(do func(*harness.Proxy)) {
 
 func (s *seat) close() {
 	s.mu.Lock()
-	s.ours = true
+	s.ours, s.closed = true, true
 	relay := s.relay
 	s.mu.Unlock()
 	if relay != nil {

@@ -32,8 +32,10 @@ type stage struct {
 	verdicts sync.RWMutex           // held for writing by what makes a verdict, and by nobody else then
 	hopeless chan struct{}          // closed when the relays are blocked for good
 	blocked  sync.Once
-	compared int // how many of journal.witnessed live has compared
-	secrets  int // passwords so far
+	compared int          // how many of journal.witnessed live has compared
+	secrets  int          // passwords so far
+	differ   atomic.Int64 // passwords that the relays have not been told
+	toldAt   atomic.Int64 // when they last were, in Unix nanoseconds
 }
 
 // newStage starts everything but the relays. The caller closes it, also after an error.
@@ -54,6 +56,7 @@ func newStage(ctx context.Context, p Plan) (s *stage, err error) {
 		if err != nil {
 			return s, err
 		}
+		seat.excused = s.secretsDiffer
 		s.seats = append(s.seats, seat)
 	}
 	say("starting Postgres and its standby")
@@ -145,6 +148,21 @@ func (s *stage) secret(of string) string { return filepath.Join(s.dir, of) }
 func (s *stage) nextSecret() string {
 	s.secrets++
 	return fmt.Sprintf("secret-%d-%d", s.plan.Seed, s.secrets)
+}
+
+// differing says that a server is about to have another password than the relays, and the result that they have been told.
+func (s *stage) differing() (told func()) {
+	s.differ.Add(1)
+	return func() {
+		s.toldAt.Store(time.Now().UnixNano())
+		s.differ.Add(-1)
+	}
+}
+
+// secretsDiffer says whether they do, or did a moment ago.
+func (s *stage) secretsDiffer() bool {
+	const moment = 5 * time.Second
+	return s.differ.Load() > 0 || time.Since(time.Unix(0, s.toldAt.Load())) < moment
 }
 
 // tell replaces a secret's file at once, as whoever renews a secret should.

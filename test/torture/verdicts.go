@@ -208,6 +208,25 @@ func deleteRecords(ctx context.Context, n *nemesis) error {
 	if err := n.startBoth(); err != nil {
 		return err
 	}
-	_, err = n.decide(ctx, "tail incomplete", always("--accept-repeats"))
-	return err
+	if _, err := n.decide(ctx, "tail incomplete", always("--accept-repeats")); err != nil {
+		return err
+	}
+	return n.awaitBeyond(ctx, topic, offsets)
+}
+
+// awaitBeyond waits until no restart looks at what was deleted any more. One that did would come to the same verdict, and somebody
+// would have to decide again.
+func (n *nemesis) awaitBeyond(ctx context.Context, topic string, deleted kadm.Offsets) error {
+	return n.undecided(await(ctx, verdictPatience, func() (err error) {
+		deleted.Each(func(o kadm.Offset) {
+			var from int64
+			asked := n.database.query(ctx, `select coalesce(max(scan_from), $4) from outrider.partition where name = $1 and topic = $2 and partition = $3`,
+				[]any{relayName, topic, o.Partition, o.At}, &from)
+			if asked == nil && from < o.At {
+				asked = fmt.Errorf("a restart looks at %s/%d from %d on, and the log begins at %d", topic, o.Partition, from, o.At)
+			}
+			err = errors.Join(err, asked)
+		})
+		return err
+	}))
 }
