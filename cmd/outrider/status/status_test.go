@@ -31,6 +31,10 @@ func TestStateAndAdviceComeInWords(t *testing.T) {
 			},
 			[]string{"one\n", "1.5 KiB of WAL, 12.3s", "s: extended, holds back 5.0 MiB of WAL; lost after 3.0 GiB more", "confirmed 0/1, server 0/2", "a: 1 record,", "b: 2 records, 10 B", "(kafka): away", "outrider check"},
 		},
+		{
+			cdc.Status{Name: "orders", Version: "v1", State: cdc.Standby, LSN: cdc.LSNStatus{Confirmed: "0/0", Stored: "0/0", Acked: "0/0", Received: "0/0", Server: "0/2"}},
+			[]string{"behind   the one that reads the slot knows\n", "LSNs     server 0/2\n"},
+		},
 		{cdc.Status{Name: "orders", State: cdc.Stopped, Reason: "it has never run"}, []string{"state   stopped\n", "outrider run"}},
 	} {
 		var b strings.Builder

@@ -58,6 +58,9 @@ func Print(w io.Writer, st *cdc.Status) error {
 }
 
 func behind(st *cdc.Status) string {
+	if st.State == cdc.Standby {
+		return "the one that reads the slot knows"
+	}
 	if st.Postgres.LagBytes == 0 && st.LagSeconds == 0 {
 		return "nothing"
 	}
@@ -83,12 +86,15 @@ func slotLine(st *cdc.Status) string {
 	return text
 }
 
+// unknownLSN is the position of who has read nothing yet, as of one that stands by.
+const unknownLSN = "0/0"
+
 func lsns(l *cdc.LSNStatus) string {
 	var parts []string
 	for _, p := range []struct{ name, at string }{
 		{"confirmed", l.Confirmed}, {"stored", l.Stored}, {"acked", l.Acked}, {"received", l.Received}, {"server", l.Server},
 	} {
-		if p.at != "" {
+		if p.at != "" && p.at != unknownLSN {
 			parts = append(parts, p.name+" "+p.at)
 		}
 	}
