@@ -153,7 +153,7 @@ func (n *nemesis) configure(ctx context.Context, topic string, c kadm.AlterConfi
 }
 
 func rotateKafkaPassword(ctx context.Context, n *nemesis) error {
-	defer n.differing()()
+	defer n.unfit()()
 	next := n.nextSecret()
 	if err := await(ctx, 30*time.Second, func() error { return n.cluster.setPassword(ctx, next) }); err != nil {
 		return err

@@ -110,7 +110,7 @@ func impatientPostgres(ctx context.Context, n *nemesis) error {
 func rotatePostgresPassword(ctx context.Context, n *nemesis) error {
 	back := n.availability.take() // a relay that is cut off meanwhile cannot come back
 	defer back()
-	defer n.differing()()
+	defer n.unfit()()
 	next := n.nextSecret()
 	if err := n.database.exec(ctx, `alter role relay password '`+next+`'`); err != nil {
 		return err

@@ -28,7 +28,7 @@ type seat struct {
 	kafka    []*harness.Proxy // to each node
 	options  harness.RelayOptions
 	tally    *tally
-	excused  func() bool // whether a relay that starts may be told that its password is wrong
+	excused  func() bool // whether a relay that starts may find that a server does not fit its settings, and end
 	keep     string      // folder for the logs; empty: none
 
 	mu       sync.Mutex
@@ -146,8 +146,8 @@ func (s *seat) stop(ctx context.Context) {
 	relay, up := s.relay, s.instance != ""
 	s.ours = true
 	s.mu.Unlock()
-	if relay == nil {
-		return
+	if relay == nil || !relay.Running() {
+		return // how it has ended is told already
 	}
 	s.thaw()
 	relay.Signal(syscall.SIGTERM)

@@ -34,8 +34,8 @@ type stage struct {
 	blocked  sync.Once
 	compared int          // how many of journal.witnessed live has compared
 	secrets  int          // passwords so far
-	differ   atomic.Int64 // passwords that the relays have not been told
-	toldAt   atomic.Int64 // when they last were, in Unix nanoseconds
+	misfits  atomic.Int64 // what is not as the relays' settings say
+	fitAt    atomic.Int64 // when that ended last, in Unix nanoseconds
 }
 
 // newStage starts everything but the relays. The caller closes it, also after an error.
@@ -56,7 +56,7 @@ func newStage(ctx context.Context, p Plan) (s *stage, err error) {
 		if err != nil {
 			return s, err
 		}
-		seat.excused = s.secretsDiffer
+		seat.excused = s.misfit
 		s.seats = append(s.seats, seat)
 	}
 	say("starting Postgres and its standby")
@@ -150,19 +150,19 @@ func (s *stage) nextSecret() string {
 	return fmt.Sprintf("secret-%d-%d", s.plan.Seed, s.secrets)
 }
 
-// differing says that a server is about to have another password than the relays, and the result that they have been told.
-func (s *stage) differing() (told func()) {
-	s.differ.Add(1)
+// unfit says that a server is about to be other than the relays' settings say, and the result that it fits again.
+func (s *stage) unfit() (fit func()) {
+	s.misfits.Add(1)
 	return func() {
-		s.toldAt.Store(time.Now().UnixNano())
-		s.differ.Add(-1)
+		s.fitAt.Store(time.Now().UnixNano())
+		s.misfits.Add(-1)
 	}
 }
 
-// secretsDiffer says whether they do, or did a moment ago.
-func (s *stage) secretsDiffer() bool {
+// misfit says whether one is, or was a moment ago: a relay that starts then may say so, and end.
+func (s *stage) misfit() bool {
 	const moment = 5 * time.Second
-	return s.differ.Load() > 0 || time.Since(time.Unix(0, s.toldAt.Load())) < moment
+	return s.misfits.Load() > 0 || time.Since(time.Unix(0, s.fitAt.Load())) < moment
 }
 
 // tell replaces a secret's file at once, as whoever renews a secret should.

@@ -150,6 +150,7 @@ func dropSlot(ctx context.Context, n *nemesis) error {
 
 // dropPublication has somebody drop what the slot is read by, and make it again.
 func dropPublication(ctx context.Context, n *nemesis) error {
+	defer n.unfit()()
 	checkpoint, err := n.lsn(ctx, `select lsn::text from outrider.checkpoint where name = $1`, relayName)
 	if err != nil {
 		return err
