@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +34,8 @@ type seat struct {
 
 	mu       sync.Mutex
 	relay    *harness.Relay
-	lives    int  // processes so far
-	ours     bool // the end of this one is our doing
+	lives    int          // processes so far
+	ours     *atomic.Bool // the end of this one is our doing; each process has its own, which outlives it
 	frozen   bool
 	closed   bool   // no further process
 	instance string // of this one, once it has said so
@@ -44,7 +45,7 @@ type seat struct {
 }
 
 func newSeat(name string, t *tally, keep string) (s *seat, err error) {
-	s = &seat{name: name, tally: t, keep: keep}
+	s = &seat{name: name, tally: t, keep: keep, ours: new(atomic.Bool)}
 	if s.postgres, err = harness.StartProxy(""); err != nil {
 		return nil, err
 	}
@@ -73,10 +74,11 @@ func (s *seat) start() error {
 	if err != nil {
 		return err
 	}
-	s.relay, s.ours, s.frozen, s.instance, s.state, s.reason = relay, false, false, "", "", ""
+	ours := new(atomic.Bool)
+	s.relay, s.ours, s.frozen, s.instance, s.state, s.reason = relay, ours, false, "", "", ""
 	s.lives++
 	life := s.lives
-	s.watched.Go(func() { s.watch(relay, life) })
+	s.watched.Go(func() { s.watch(relay, life, ours) })
 	return nil
 }
 
@@ -90,11 +92,8 @@ const (
 const restartAfter = 300 * time.Millisecond
 
 // watch waits for the end of a process, which nobody but us may bring about.
-func (s *seat) watch(relay *harness.Relay, life int) {
+func (s *seat) watch(relay *harness.Relay, life int, ours *atomic.Bool) {
 	code, _ := relay.Wait(context.Background()) // there is no end of that context
-	s.mu.Lock()
-	ours := s.ours
-	s.mu.Unlock()
 	if s.keep != "" {
 		name := filepath.Join(s.keep, fmt.Sprintf("relay-%s-%03d.log", s.name, life))
 		if err := os.WriteFile(name, []byte(relay.Log()+"\n"), 0o644); err != nil {
@@ -102,7 +101,7 @@ func (s *seat) watch(relay *harness.Relay, life int) {
 		}
 	}
 	switch {
-	case ours:
+	case ours.Load():
 	case (code == exitPostgres || code == exitKafka) && s.excused():
 		pause(context.Background(), restartAfter)
 		if err := s.start(); err != nil {
@@ -124,7 +123,7 @@ func lastLines(log string) string {
 func (s *seat) kill() {
 	s.mu.Lock()
 	relay := s.relay
-	s.ours = true
+	s.ours.Store(true)
 	s.mu.Unlock()
 	if relay != nil {
 		relay.Kill()
@@ -144,7 +143,7 @@ const (
 func (s *seat) stop(ctx context.Context) {
 	s.mu.Lock()
 	relay, up := s.relay, s.instance != ""
-	s.ours = true
+	s.ours.Store(true)
 	s.mu.Unlock()
 	if relay == nil || !relay.Running() {
 		return // how it has ended is told already
@@ -218,7 +217,8 @@ func (s *seat) toKafka(do func(*harness.Proxy)) {
 
 func (s *seat) close() {
 	s.mu.Lock()
-	s.ours, s.closed = true, true
+	s.ours.Store(true)
+	s.closed = true
 	relay := s.relay
 	s.mu.Unlock()
 	if relay != nil {
