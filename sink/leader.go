@@ -30,7 +30,7 @@ type leader struct {
 	fed, full  bool // since the last wake-up rows were appended, batches were closed
 	inFlight   int  // requests
 	mutedUntil time.Time
-	sentAt     time.Time // when the last request was gathered
+	emptiedAt  time.Time // when open batches were last taken along
 	resting    bool      // open batches wait for their time, which the timer knows
 }
 
@@ -187,11 +187,12 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 		return nil, muted
 	}
 	hurry := k.draining || k.buffers.inUse >= k.cfg.MaxInFlightBytes/2
-	rest := requestDistance - now.Sub(l.sentAt)
+	rest := requestDistance - now.Sub(l.emptiedAt)
 	l.resting = k.behind && l.inFlight == 0 && rest > 0 && !hurry
 	if l.resting {
 		wait = rest
 	}
+	open := l.inFlight == 0 && !l.resting
 	size := 0
 	for i := range l.queues {
 		q := l.queues[(l.from+i)%len(l.queues)]
@@ -202,7 +203,7 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 			wait = min(wait, later)
 			continue
 		}
-		flush := l.inFlight == 0 && !l.resting
+		flush := open
 		if flush && k.cfg.Linger > 0 && !hurry {
 			if later := k.cfg.Linger - now.Sub(q.open.opened); later > 0 {
 				wait, flush = min(wait, later), false
@@ -226,7 +227,9 @@ func (l *leader) gather(now time.Time) (parcels []parcel, wait time.Duration) {
 	}
 	if len(parcels) > 0 {
 		l.inFlight++
-		l.sentAt = now
+		if open {
+			l.emptiedAt = now
+		}
 	}
 	return parcels, wait
 }

@@ -65,8 +65,8 @@ func TestOpenBatchesKeepADistanceWhileTheRelayIsBehind(t *testing.T) {
 		for _, p := range parcels {
 			s.answer(l, p, 0)
 		}
-		if len(parcels) == 0 && l.resting && wait != requestDistance-now.Sub(l.sentAt) {
-			t.Errorf("waits for %s after %s", wait, now.Sub(l.sentAt))
+		if len(parcels) == 0 && l.resting && wait != requestDistance-now.Sub(l.emptiedAt) {
+			t.Errorf("waits for %s after %s", wait, now.Sub(l.emptiedAt))
 		}
 		return len(parcels)
 	}
@@ -90,11 +90,12 @@ func TestOpenBatchesKeepADistanceWhileTheRelayIsBehind(t *testing.T) {
 		t.Fatal("a late row is sent right behind another")
 	}
 	s.batch("a", 0, 3, 10) // closes it
+	s.behind = true
 	if gathered(time.Millisecond) != 1 {
 		t.Fatal("a full batch waits")
 	}
 	give(behindAfter)
-	if gathered(requestDistance-time.Microsecond) != 0 {
+	if gathered(requestDistance-2*time.Millisecond-time.Microsecond) != 0 {
 		t.Fatal("the distance is not kept")
 	}
 	if gathered(time.Millisecond) != 1 {
@@ -104,6 +105,43 @@ func TestOpenBatchesKeepADistanceWhileTheRelayIsBehind(t *testing.T) {
 	s.draining = true
 	if gathered(0) != 1 {
 		t.Fatal("a drain waits")
+	}
+}
+
+// A partition that fills batch after batch must not keep back the open ones of others for as long as it does so.
+func TestFullBatchesDoNotKeepOpenOnesBack(t *testing.T) {
+	s := newIdle(t, 2)
+	l := s.newLeader(1)
+	for _, q := range s.topics["a"].queues {
+		s.follow(q, l)
+		q.proven = true
+	}
+	now := time.Now()
+	full := func() (sent []parcel) {
+		s.batch("a", 0, 1, 10)
+		s.behind = true
+		parcels, _ := l.gather(now)
+		for _, p := range parcels {
+			if err := s.seal(p.batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.inFlight += len(parcels) - 1
+		return parcels
+	}
+	for _, p := range full() {
+		s.answer(l, p, 0)
+	}
+	s.append("a", 1, 10)
+	for began := now; len(s.topics["a"].queues[1].batches) == 0; now = now.Add(time.Millisecond) {
+		if now.Sub(began) > 2*requestDistance {
+			t.Fatal("an open batch waits while full ones come")
+		}
+		for _, p := range full() {
+			if p.queue.partition == 0 {
+				s.answer(l, p, 0)
+			}
+		}
 	}
 }
 
