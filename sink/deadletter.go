@@ -30,6 +30,7 @@ func (k *Kafka) bury(rec *record.Record, p *Poison, row heldRow) {
 	letter := k.letter(rec, p)
 	row.partition = -1
 	_ = k.place(k.topic(k.cfg.DeadLetter), &letter, row, true) // refused only for a partition that is beyond the topic's
+	k.wakeLeaders()                                            // whoever leads it need not be the one whose answer brought this about
 }
 
 // buryAt is bury with stand-in b of queue q, which goes when all of its letters are acked.
