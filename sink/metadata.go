@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -80,7 +81,11 @@ func describe(ctx context.Context, conn *broker.Conn, names []string) (*metadata
 	if err != nil {
 		return nil, err
 	}
-	return answer.(*metadata.Response), nil
+	cluster := answer.(*metadata.Response)
+	if len(cluster.Brokers) == 0 { // nor of topics, then
+		return nil, fmt.Errorf("broker %s does not know of any broker: it has just come up, and another one is asked", conn.Addr())
+	}
+	return cluster, nil
 }
 
 // keepMetadata keeps topics, partitions and leaders known, on a connection of its own.

@@ -58,6 +58,19 @@ func TestBrokersTellHowLongTheyRemember(t *testing.T) {
 	}
 }
 
+// A broker that has just come up may not have heard of the others yet, nor of itself.
+func TestBrokerThatKnowsOfNoneIsAskedAgain(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "a"))
+	for delivery, set := range map[string]func(*Config){"exactly once": exactlyOnce(newMemory()), "at least once": func(*Config) {}} {
+		asked := c.answerFirst(kmsg.Metadata, 2, func(req kmsg.Request) kmsg.Response {
+			return req.ResponseKind().(*kmsg.MetadataResponse)
+		})
+		if s := newSession(t, c, set); s.expiry != defaultExpiry || s.clusterID == "" || asked.Load() < 3 {
+			t.Errorf("%s: %s, of cluster %q, after %d answers", delivery, s.expiry, s.clusterID, asked.Load())
+		}
+	}
+}
+
 func TestRenewalGoesOnWithoutAForbiddenTopic(t *testing.T) {
 	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
 	m.register("a", 0, 0, false)
