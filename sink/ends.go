@@ -10,14 +10,14 @@ import (
 	"github.com/outrider-relay/outrider/sink/broker"
 )
 
-// ends asks the leaders where the partitions end, and reads there. Those that cannot be had just now are left out, and are
-// barred where the right to read is missing.
-func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*queue) (ends map[place]int64, barred map[place]bool) {
+// ends asks the leaders where the partitions end, and reads there. Those whose leader is away are left out, and it says so itself;
+// refused says what came of others.
+func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*queue) (ends map[place]int64, refused map[place]error) {
 	parts := make([]*scanned, len(queues))
 	for i, q := range queues {
 		parts[i] = &scanned{Registration: Registration{Topic: q.topic.name, Partition: q.partition}, marker: -1}
 	}
-	ends, barred = make(map[place]int64), make(map[place]bool)
+	ends, refused = make(map[place]int64), make(map[place]error)
 	for addr, group := range byLeader(cluster, parts) {
 		conn, err := broker.Dial(ctx, addr, &f.k.cfg.Conn)
 		if err != nil {
@@ -27,17 +27,15 @@ func (f *fence) ends(ctx context.Context, cluster *metadata.Response, queues []*
 			if p.next, err = offsetOf(ctx, conn, p.Topic, p.Partition, -1); err == nil {
 				err = provesReadable(ctx, conn, p)
 			}
-			var answer *answerError
-			switch {
-			case err == nil:
-				ends[place{p.Topic, p.Partition}] = p.next
-			case errors.As(err, &answer) && answer.code == codeTopicForbidden:
-				barred[place{p.Topic, p.Partition}] = true
+			if at := (place{p.Topic, p.Partition}); err == nil {
+				ends[at] = p.next
+			} else {
+				refused[at] = err
 			}
 		}
 		_ = conn.Close()
 	}
-	return ends, barred
+	return ends, refused
 }
 
 // provesReadable reads at the end of a partition, where nothing is.
@@ -56,17 +54,25 @@ func provesReadable(ctx context.Context, conn *broker.Conn, p *scanned) error {
 	return nil
 }
 
-// judgeUnreadable says which topics may be written and not be read, so that their partitions cannot be registered. What waits
-// there is given up as in a topic that is forbidden. Kafka.mu is held.
-func (f *fence) judgeUnreadable(queues []*queue, barred map[place]bool) {
+// judgeRefused says which partitions cannot be registered. What waits for those that may be written and not be read is given up as
+// in a topic that is forbidden. Kafka.mu is held.
+func (f *fence) judgeRefused(queues []*queue, refused map[place]error) {
 	now := time.Now()
 	unreadable := make(map[string]bool)
 	for _, q := range queues {
-		if barred[place{q.topic.name, q.partition}] {
+		err := refused[place{q.topic.name, q.partition}]
+		var answer *answerError
+		switch {
+		case err == nil:
+		case errors.As(err, &answer) && answer.code == codeTopicForbidden:
 			if q.barredCode = codeTopicForbidden; q.barred.IsZero() {
 				q.barred = now
 			}
 			f.k.whenQuiet(q, now)
+		default:
+			if q.failures++; q.failures > 2 && !q.empty() {
+				f.k.troubles.set(q.String(), "cannot be registered, and its rows wait: "+err.Error()+"; retried")
+			}
 		}
 		unreadable[q.topic.name] = unreadable[q.topic.name] || !q.barred.IsZero()
 	}

@@ -141,7 +141,7 @@ func (f *fence) register(ctx context.Context) (left bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	ends, barred := f.ends(ctx, cluster, waiting)
+	ends, refused := f.ends(ctx, cluster, waiting)
 	failpoint("registration begins")
 	if err := f.enter(ctx, waiting, ends); err != nil {
 		return false, err
@@ -158,12 +158,13 @@ func (f *fence) register(ctx context.Context) (left bool, err error) {
 			continue
 		}
 		f.enlist(&scanned{Registration: Registration{q.topic.name, q.partition, end, false}, next: end, marker: -1})
-		q.ready, q.fresh, q.barred = true, true, time.Time{}
+		q.ready, q.fresh, q.barred, q.failures = true, true, time.Time{}, 0
+		f.k.troubles.clear(q.String())
 		if q.leader != nil {
 			q.leader.wakeUp()
 		}
 	}
-	f.judgeUnreadable(waiting, barred)
+	f.judgeRefused(waiting, refused)
 	return len(f.waiting) > 0, nil
 }
 

@@ -148,6 +148,27 @@ func TestPartitionThatCannotBeReadWaits(t *testing.T) {
 	}
 }
 
+// Whatever keeps a partition from being registered keeps its rows waiting, and is said when it lasts.
+func TestPartitionThatCannotBeRegisteredSaysWhy(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "a"))
+	var mended atomic.Bool
+	c.ControlKey(kmsg.ListOffsets.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if mended.Load() {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		res.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: "a", Partitions: []kmsg.ListOffsetsResponseTopicPartition{{ErrorCode: 78}}}}
+		return res, nil, true
+	})
+	s := startSession(t, c, exactlyOnce(newMemory()))
+	s.append("a", 0, 10)
+	s.until("it says why", func() bool { return strings.Contains(s.troubles.worst(), "OFFSET_NOT_AVAILABLE") })
+	mended.Store(true)
+	s.drain()
+	s.until("it is well again", func() bool { return s.troubles.worst() == "" })
+}
+
 // To whoever waits it is one whether a topic is forbidden to be written or to be read.
 func TestPartitionThatCannotBeReadIsGivenUpUnderSkip(t *testing.T) {
 	c, m := newCluster(t, kfake.SeedTopics(1, "a", "b")), newMemory()
