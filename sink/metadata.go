@@ -235,6 +235,9 @@ func (k *Kafka) withoutTopic(t *topic, code int16) {
 	}
 	if t.idle() { // it may have been deleted for good: that is nobody's trouble
 		k.troubles.clear("topic " + t.name)
+		for _, q := range t.queues {
+			k.troubles.clear(q.String()) // what failed has been given up, and nobody leads it
+		}
 		if !t.written() && time.Since(t.asked) > topicForgotten {
 			k.forget(t)
 		}

@@ -289,3 +289,24 @@ func TestForbiddenTopicIsGivenUpUnderSkip(t *testing.T) {
 		}
 	}
 }
+
+// Its rows are given up, and no partition of it is led any more: nothing will be said of these that clears their troubles.
+func TestTopicThatWasGivenUpLeavesNoTrouble(t *testing.T) {
+	s := newIdle(t, 1, func(cfg *Config) { cfg.OnPoison = Skip })
+	a, l := s.topics["a"], s.newLeader(1)
+	q := a.queues[0]
+	s.follow(q, l)
+	s.batch("a", 0, 1, 10)
+	for range 3 {
+		s.answer(l, s.gatherAll(l)[0], codeUnknownTopic)
+		q.retryAt = time.Time{}
+	}
+	if s.withoutTopic(a, codeUnknownTopic); !strings.Contains(s.troubles.worst(), "a/0") {
+		t.Fatalf("the trouble is %q", s.troubles.worst())
+	}
+	s.cfg.Topics.Wait = time.Nanosecond
+	s.answer(l, s.gatherAll(l)[0], codeUnknownTopic)
+	if s.withoutTopic(a, codeUnknownTopic); s.records != 0 || s.troubles.worst() != "" {
+		t.Fatalf("%d rows are left, and the trouble is %q", s.records, s.troubles.worst())
+	}
+}
