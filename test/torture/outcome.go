@@ -89,7 +89,9 @@ func (w *writer) settle(ctx context.Context, tx *transaction) error {
 	if err := w.conn.QueryRow(ctx, `select exists (select from torture.ledger where number = $1)`, int64(tx.number)).Scan(&there); err != nil {
 		return err
 	}
-	if there && status == "aborted" || !there && status == "committed" {
+	// The ledger is right where it knows of none: after a crash, an xid that no flushed WAL bears is given out again, and what
+	// became of that one says nothing of this.
+	if there && status == "aborted" {
 		return &stageError{fmt.Errorf("transaction %d is %s, says Postgres; the ledger has it: %t", tx.number, status, there)}
 	}
 	o := aborted
