@@ -35,7 +35,7 @@ func (s *session) heed(row checkpoint.Row) error {
 	case decision != nil:
 		s.verdict, s.decision = verdict, decision
 		if s.accepts(checkpoint.SkipEvent) || s.accepts(checkpoint.DeadLetterEvent) {
-			s.events = append(s.events, *decision)
+			s.events = append(slices.DeleteFunc(s.events, func(e checkpoint.Decision) bool { return e.Position == decision.Position }), *decision)
 		}
 		s.log.Warn().Str("verdict", verdict.Case).Str("decision", string(decision.Action)).Str("by", decision.By).Msg("a decision is taken up")
 		return nil

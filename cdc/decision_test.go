@@ -259,3 +259,49 @@ func TestRestartLooksAnewHoweverLongTheDatabaseIsAway(t *testing.T) {
 		t.Errorf("%s still stands, after %d dials", row.Verdict, dials)
 	}
 }
+
+// letterError is a sink's about one event.
+type letterError struct{ at string }
+
+func (e letterError) Error() string { return "poison at " + e.at }
+func (e letterError) At() string    { return e.at }
+func (e letterError) Blocked() (verdict, reason, advice string, options []string) {
+	return "poison", e.Error(), "", []string{"skip"}
+}
+
+// A dead letter that its own topic does not take has nowhere to go; whoever leaves the event out then is heard without a restart.
+func TestEventWhoseDeadLetterIsRefusedCanBeLeftOut(t *testing.T) {
+	pg := database(t, stageTable)
+	relay := stageRelay(t, pg, func(l *Ledger) Sink {
+		deadLetter, skipped := 0, 0
+		for _, letter := range l.Decided {
+			if deadLetter++; !letter {
+				deadLetter, skipped = deadLetter-1, skipped+1
+			}
+		}
+		return &stageSink{append: func(e *decoder.Event) error {
+			if skipped == 1 && deadLetter == 0 {
+				return nil
+			}
+			return letterError{e.Position.String()}
+		}}
+	})
+	inBackground(t, relay)
+	await(t, relay, Relaying)
+	conn := control(t, pg)
+	run(t, conn, `insert into outbox (aggregate_type) values ('order')`)
+	decide := func(action checkpoint.Action) {
+		t.Helper()
+		at := await(t, relay, Halted).Verdict.Positions[0]
+		row := rowOf(t, pg)
+		if _, err := Resolve(t.Context(), conn, &relay.cfg, &row, &checkpoint.Decision{Action: action, Position: at, By: "me", At: time.Now()}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := await(t, relay, Halted).Verdict.Positions[0]
+	// As a person decided about the same event before.
+	run(t, conn, `update outrider.checkpoint set verdict = verdict || jsonb_build_object('events', jsonb_build_array(jsonb_build_object(
+		'verdict', '0', 'action', 'dead-letter', 'position', $1::text, 'by', 'you', 'at', '2026-01-02T03:04:05Z')))`, at)
+	decide(checkpoint.SkipEvent)
+	await(t, relay, Relaying)
+}

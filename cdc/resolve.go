@@ -31,7 +31,9 @@ func Resolve(ctx context.Context, conn *pgx.Conn, cfg *Config, row *checkpoint.R
 		return nil, err
 	}
 	r := &resolution{ctx, conn, cfg, verdict, d}
-	if i := slices.IndexFunc(events, func(e checkpoint.Decision) bool { return e.Position == d.Position }); i >= 0 {
+	// A dead letter that its own topic does not take is blocked on again, and that is what is decided about then.
+	asked := verdict != nil && slices.Contains(verdict.Positions, d.Position)
+	if i := slices.IndexFunc(events, func(e checkpoint.Decision) bool { return e.Position == d.Position }); i >= 0 && !asked {
 		before, d.Verdict = &events[i], events[i].Verdict
 	} else if err := r.fits(); err != nil {
 		return nil, err

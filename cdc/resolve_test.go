@@ -25,6 +25,8 @@ func TestDecisionThatNothingCouldBeDoneWithIsRefused(t *testing.T) {
 	}
 	const poison = `{"id": "1", "case": "poison", "options": ["dead-letter", "skip"], "positions": ["1:0/A:0"]}`
 	gap := `{"id": "1", "case": "gap", "options": ["restart-at"], "lsn": "` + end + `"}`
+	// Its own topic does not take the dead letter that somebody has decided on.
+	const letter = `{"id": "2", "case": "poison", "options": ["skip"], "positions": ["1:0/A:0"], "events": [{"verdict": "1", "action": "dead-letter", "position": "1:0/A:0", "by": "you", "at": "2026-01-02T03:04:05Z"}]}`
 	const lost = `{"id": "1", "case": "gap", "options": ["accept-loss"]}`
 	const decided = `{"verdict": "1", "action": "accept-loss", "by": "you", "at": "2026-01-02T03:04:05Z"}`
 	restart := func(at string) checkpoint.Decision { return checkpoint.Decision{Action: checkpoint.RestartAt, LSN: at} }
@@ -49,6 +51,8 @@ func TestDecisionThatNothingCouldBeDoneWithIsRefused(t *testing.T) {
 		{name: "beyond the end", verdict: gap, d: restart("FF/0"), says: "FF/0 does not lie between", instead: "outrider resolve --name orders --restart-at " + end},
 		{name: "where the slot stands", verdict: gap, d: restart(confirmed)},
 		{name: "where it is advised", verdict: gap, d: restart(end)},
+		{name: "the event, whose dead letter was refused", verdict: letter, d: skip("1:0/A:0")},
+		{name: "another event than that", verdict: letter, d: skip("1:0/B:0"), says: "is at 1:0/A:0, not at 1:0/B:0", instead: "--skip 1:0/A:0"},
 		{name: "a gap", verdict: lost, d: accept(checkpoint.AcceptLoss)},
 		{name: "the same again", verdict: lost, decision: decided, d: accept(checkpoint.AcceptLoss)},
 		{name: "otherwise than somebody else", verdict: poison, decision: strings.Replace(decided, "accept-loss", "dead-letter", 1), d: skip("1:0/A:0"), says: "was decided by you at 2026-01-02T03:04:05Z", instead: "outrider resolve --name orders --skip 1:0/A:0 --replace"},
@@ -75,6 +79,9 @@ func TestDecisionThatNothingCouldBeDoneWithIsRefused(t *testing.T) {
 			now := rowOf(t, pg)
 			if changed := !now.Standing().Equal(before); changed != (c.says == "" && c.name != "the same again") {
 				t.Errorf("the row has changed: %v (%s)", changed, now.Decision)
+			}
+			if _, taken, err := now.Pending(); err != nil || c.says == "" && (taken == nil || taken.Action != d.Action) {
+				t.Errorf("of the verdict that stands %+v is decided: %v", taken, err)
 			}
 		})
 	}

@@ -192,11 +192,11 @@ func decide(ctx context.Context, conn *pgx.Conn, row *Row, d Decision) error {
 		return err
 	}
 	now := row.Standing()
-	if i := slices.IndexFunc(v.Events, func(e Decision) bool { return e.Position == d.Position }); i >= 0 {
+	if v.ID == d.Verdict && v.Case != "" {
+		now.Decision, err = json.Marshal(d)
+	} else if i := slices.IndexFunc(v.Events, func(e Decision) bool { return e.Position == d.Position }); i >= 0 {
 		v.Events[i] = d
 		now.Verdict, err = json.Marshal(v)
-	} else if v.ID == d.Verdict && v.Case != "" {
-		now.Decision, err = json.Marshal(d)
 	} else {
 		err = ErrDecided
 	}
