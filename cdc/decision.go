@@ -126,9 +126,9 @@ func (s *session) record(b *Blocked) error {
 // announce tells a verdict of the sink that the reader has come to, before what came before is delivered: that may take as long as
 // Kafka is slow, and a person can decide meanwhile. Any other error it leaves as it is.
 func (s *session) announce(err error) error {
-	var refused *sinkError
+	var judged judgedBySink // and no fence, which the end of the session counts
 	var blocked *Blocked
-	if !errors.As(err, &refused) || !errors.As(s.mendable(s.suspect(err)), &blocked) {
+	if !errors.As(err, &judged) || !errors.As(s.mendable(s.suspect(err)), &blocked) {
 		return err
 	}
 	s.announced.Store(true)

@@ -54,6 +54,10 @@ func TestRivalIsProvenByFencesWhileNobodyElseLeads(t *testing.T) {
 		expect("second fence", "", end(fenced))
 		expect("third fence", rivalCase, end(fenced))
 	}
+	reader := &session{relay: relay, cfg: &relay.cfg, control: conn, storing: make(chan struct{}, 1), generation: 5}
+	if err := reader.announce(fenced); !errors.Is(err, fencedError{}) || relay.fences != 0 {
+		t.Errorf("the reader makes %v of a fence, and counts %d: the end of the session counts it", err, relay.fences)
+	}
 	expect("first fence", "", end(fenced))
 	expect("its events in our partitions", rivalCase, end(diverged))
 	expect("the same after a restart", rivalCase, end(diverged, true))
