@@ -61,6 +61,10 @@ func keptRows(ctx context.Context, conn *pgx.Conn, cfg *Config) (checkpoint.Kept
 	if err != nil {
 		return checkpoint.Kept{}, err
 	}
+	// This is asked first: what has changed since is younger than any mark.
+	if err := checkPublished(ctx, conn, &cfg.Postgres); err != nil {
+		return checkpoint.Kept{}, err
+	}
 	published, err := readPublished(ctx, conn, &cfg.Postgres)
 	if err == nil && (kept == nil || kept.Published != published) {
 		err = errUnnoted
@@ -69,6 +73,26 @@ func keptRows(ctx context.Context, conn *pgx.Conn, cfg *Config) (checkpoint.Kept
 		return checkpoint.Kept{}, err
 	}
 	return *kept, nil
+}
+
+// checkPublished is a findings where a table is not in the stream as it is published now: its rows are no more read after the last
+// change than before it.
+func checkPublished(ctx context.Context, conn *pgx.Conn, pg *Postgres) error {
+	publication, err := readPublication(ctx, conn, pg.Publication)
+	if err != nil {
+		return err
+	}
+	if publication == nil {
+		return missingPublication(pg)
+	}
+	tables, err := readTables(ctx, conn, pg.Tables)
+	if err != nil {
+		return err
+	}
+	if bad, _ := publication.findings(pg, tables); len(bad) > 0 {
+		return bad
+	}
+	return nil
 }
 
 // renewKept is keptRows for the relay itself, which notes what has changed: all that was written before may not be on Kafka.
@@ -100,9 +124,11 @@ func letGoOfKept(ctx context.Context, conn *pgx.Conn, cfg *Config, by string) er
 	return checkpoint.LetGo(ctx, conn, cfg.Name, stands, "outrider prune --passed-over by "+by, published)
 }
 
-// A row of these catalogs has another xmin when it was changed, and another oid when it was made anew.
+// A row of these catalogs has another xmin when it was changed, and another oid when it was made anew; a name has another oid when
+// it was given to another table.
 const selectPublished = `
-select md5(concat_ws(' ', $2::text,
+select md5(concat_ws(' ', array_to_string($2::text[], ' '),
+	(select string_agg(c.oid::text, ' ' order by c.oid) from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = any ($2)),
 	(select string_agg(concat_ws(':', p.oid, p.xmin), ' ' order by p.oid) from pg_publication p where p.pubname = $1),
 	(select string_agg(concat_ws(':', r.oid, r.xmin, r.prrelid), ' ' order by r.oid) from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = $1)%s))`
 
@@ -122,7 +148,7 @@ func readPublished(ctx context.Context, conn *pgx.Conn, pg *Postgres) (digest st
 	if major >= schemaPublications {
 		schemas = publishedSchemas
 	}
-	if err := conn.QueryRow(ctx, fmt.Sprintf(selectPublished, schemas), pg.Publication, strings.Join(pg.Tables, " ")).Scan(&digest); err != nil {
+	if err := conn.QueryRow(ctx, fmt.Sprintf(selectPublished, schemas), pg.Publication, pg.Tables).Scan(&digest); err != nil {
 		return "", fmt.Errorf("read what is published: %w", err)
 	}
 	return digest, nil

@@ -92,7 +92,7 @@ var readings = []readingStatement{
 	{"select exists (select from pg_namespace", []uint32{name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(true) }},
 	{"select exists (select from pg_class", []uint32{name, name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(true) }},
 	{"select exists (select from pg_attribute", []uint32{name, name, name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(true) }},
-	{"select md5(concat_ws(' ', $2::text,", []uint32{name, text}, []uint32{text}, func(*backend, []any) [][]any { return one("as ever") }},
+	{"select md5(concat_ws(' ', array_to_string($2::text[], ' '),", []uint32{name, texts}, []uint32{text}, func(*backend, []any) [][]any { return one("as ever") }},
 	{"select coalesce((select total_txns > 0 from pg_stat_replication_slots", []uint32{name}, []uint32{boolean}, func(*backend, []any) [][]any { return one(false) }},
 	{
 		"select current_setting('server_version_num')::int,", nil,
