@@ -218,7 +218,9 @@ func (s *scan) outOfRange(ctx context.Context, conn *broker.Conn, p *scanned) er
 		p.end = true
 		return ctx.Err()
 	}
-	return lostData(p.Registration, fmt.Sprintf("its log ends at offset %d, below %d, where this relay had written", last, p.next))
+	// A leader that was deposed, and has not heard of it, has less of the log than the one that is. Which of both this is, our marker tells.
+	p.ended, p.next = max(p.ended, p.next), last
+	return nil
 }
 
 // offsetOf asks a leader for an offset of one of its partitions: -2 is the earliest, -1 the latest.

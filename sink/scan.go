@@ -26,6 +26,7 @@ type scanned struct {
 	end    bool  // the present round is over
 	whole  bool  // and has read to the high watermark
 	barred bool  // and may not be read
+	ended  int64 // a leader's log ended below that offset, up to which this relay had written; 0: none did
 	since  time.Time
 	// reminded is when a renewal last read a marker of this session's there.
 	reminded time.Time
@@ -277,17 +278,8 @@ func (s *scan) take(p *scanned, b *record.Stored) error {
 	if b.LastOffset < p.next {
 		return nil // an answer begins with the segment's batch in which the offset lies, or before
 	}
-	if b.BaseOffset > p.next {
-		if err := s.incomplete(p, b.BaseOffset); err != nil {
-			return err
-		}
-	}
-	if err := s.checkOwned(p, b); err != nil {
-		return err
-	}
-	// Within a batch of somebody else, compaction takes nothing of ours.
-	if !b.Control && s.ids[b.ProducerID] {
-		if err := s.data(p, b); err != nil {
+	if b.LastOffset >= p.ScanFrom { // as all of them are, but where a leader's log has ended below
+		if err := s.above(p, b); err != nil {
 			return err
 		}
 	}
@@ -296,12 +288,32 @@ func (s *scan) take(p *scanned, b *record.Stored) error {
 		p.marker = b.BaseOffset
 		failpoint("marker read")
 	}
+	if 0 <= p.marker && p.marker < p.ended {
+		return lostData(p.Registration, fmt.Sprintf("its log ended at offset %d or before, below %d, where this relay had written", p.marker, p.ended))
+	}
 	return nil
+}
+
+// above reads a batch from where the partition is registered on.
+func (s *scan) above(p *scanned, b *record.Stored) error {
+	if b.BaseOffset > max(p.next, p.ScanFrom) {
+		if err := s.incomplete(p, b.BaseOffset); err != nil {
+			return err
+		}
+	}
+	if err := s.checkOwned(p, b); err != nil {
+		return err
+	}
+	// Within a batch of somebody else, compaction takes nothing of ours.
+	if b.Control || !s.ids[b.ProducerID] {
+		return nil
+	}
+	return s.data(p, b)
 }
 
 // checkOwned refuses any other batch where one of ours began.
 func (s *scan) checkOwned(p *scanned, b *record.Stored) error {
-	if p.Owned && p.next == p.ScanFrom && b.BaseOffset <= p.ScanFrom && (b.BaseOffset != p.ScanFrom || !s.ids[b.ProducerID]) {
+	if p.Owned && b.BaseOffset <= p.ScanFrom && (b.BaseOffset != p.ScanFrom || !s.ids[b.ProducerID]) {
 		return lostData(p.Registration, fmt.Sprintf("at offset %d, where a batch of this relay began, lies another one", p.ScanFrom))
 	}
 	return nil
