@@ -36,6 +36,9 @@ func (s *session) watch(ctx context.Context) error {
 	if slot == nil {
 		return s.slotGone("it was dropped while it was being read")
 	}
+	if why := slot.lost(); why != "" {
+		return s.slotGone(why) // the server ends the stream too, but not while it waits for us to read
+	}
 	s.facts.slot = slot
 	if err := s.rethink(ctx); err != nil {
 		return err
