@@ -89,6 +89,10 @@ func TestPoisonRowStopsTheRelayBeforeItIsConfirmed(t *testing.T) {
 				t.Errorf("/healthz: %d %s %v", code, body, err)
 			}
 			checkSilent(t, relay, poisonMark)
+			if code := relay.Stop(t); code != 0 {
+				t.Errorf("exit code %d of a blocked relay", code)
+			}
+			relay.AwaitLog(t, "stopped while not relaying (blocked)", patience) // not: nothing is left in flight
 		})
 	}
 }

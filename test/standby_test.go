@@ -20,6 +20,7 @@ func TestRelayStandsByWhileTheSlotIsBusy(t *testing.T) {
 			if code := leader.Stop(t); code != 0 {
 				t.Errorf("exit code %d of a leader that was stopped", code)
 			}
+			leader.AwaitLog(t, "nothing is left in flight", patience)
 		},
 		(*harness.Relay).Kill,
 	}

@@ -98,6 +98,10 @@ func relay(ctx context.Context, settings *config.Settings, log zerolog.Logger) e
 	if err := runBoth(ctx, r, adminServer(settings, r, log), endpoint); err != nil {
 		return err
 	}
+	if st := r.Status().State; st != cdc.Draining { // of what a session before left in flight, this stop knows nothing
+		log.Info().Msgf("outrider stopped while not relaying (%s): this tells nothing of what is left in flight", st)
+		return nil
+	}
 	log.Info().Msg("outrider stopped; nothing is left in flight")
 	return nil
 }
