@@ -1,11 +1,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps fetch test test-all race race-parts failpoints examples screenshots deploy lint vulncheck fuzz bench bench-chart release clean
+.PHONY: help build demo deps fetch test test-all race race-parts failpoints torture examples screenshots deploy lint vulncheck fuzz bench bench-chart release clean
 
 GO       ?= go
 FUZZTIME ?= 10s
 GOVULNDB ?= https://vuln.go.dev
+TORTURE_FOR   ?= 150s
+TORTURE_SEEDS ?= 1 2
 
 # The packages that need no real Kafka, where the race detector is cheap.
 PARTS := $(addprefix ./,cdc/... checkpoint/... cmd/... decoder/... migrations/... sink/...)
@@ -49,6 +51,9 @@ race-parts: fetch ## run the tests of the parts, and the flow of rows, with the 
 
 failpoints: fetch ## kill the relay at every failpoint: first, second, last and a random hit
 	FAILPOINTTEST=. $(GO) test -count=1 -v -timeout=90m -run=TestKillAtEveryFailpoint ./test
+
+torture: fetch ## break whatever can be broken under load (TORTURE_FOR each of TORTURE_SEEDS), and check every event
+	for seed in $(TORTURE_SEEDS); do $(GO) run ./test/torture --for $(TORTURE_FOR) --seed $$seed; done
 
 examples: fetch ## run docs/examples in every language, and compare what their consumers have applied
 	@test/harness/deps.sh javac=openjdk-17-jdk-headless psql=postgresql-client kcat=kcat python3=python3-venv
