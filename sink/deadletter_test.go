@@ -96,23 +96,6 @@ func TestNothingPassesADeadLetterInItsPartition(t *testing.T) {
 // withHeaders is shards with a column of headers.
 var withHeaders = table("shards", "id", oidInt8, "topic", oidText, "shard", oidInt4, "key", oidText, "payload", oidText, "headers", oidText)
 
-// The letters' partition is led by another broker than the one whose answer makes a letter: no row may come for a long time.
-func TestLeaderOfTheDeadLettersIsTold(t *testing.T) {
-	s, l := withLetters(t, 1)
-	other := s.newLeader(2)
-	s.leaders[1], s.leaders[2] = l, other
-	s.follow(s.topics[letters].queues[0], other)
-	s.batch("a", 0, 1, 10)
-	s.answer(l, s.gatherAll(l)[0], codeMessageTooLarge)
-	select {
-	case <-other.wake:
-	default:
-		t.Fatal("the leader of the dead letters is not told of one")
-	}
-	s.expect(other, letters, "0")
-	s.allAcked()
-}
-
 func TestUnroutableRowHoldsThePlaceThatItWouldHaveHad(t *testing.T) {
 	s, l := withLetters(t, 2)
 	give := func(shard, headers string) {
