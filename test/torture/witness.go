@@ -66,7 +66,7 @@ func (w *witness) stream(ctx context.Context) error {
 		wait, cancel := context.WithTimeout(ctx, time.Second)
 		message, err := conn.ReceiveMessage(wait)
 		cancel()
-		if err != nil && !pgconn.Timeout(err) {
+		if err != nil && (ctx.Err() != nil || !pgconn.Timeout(err)) { // the end of ctx looks like a time-out too
 			return err
 		}
 		ask, err := t.hear(message)
