@@ -123,7 +123,7 @@ func missingTables(names []string, tables map[string]tableFacts) findings {
 		t, ok := tables[name]
 		switch {
 		case !ok:
-			bad = append(bad, finding{"table " + name + " does not exist", "it is named in outbox.tables, as schema.table", "create it, or correct the name"})
+			bad = append(bad, finding{"table " + name + " does not exist", "it is named in outbox.tables, as schema.table", "create it (outrider init does), or correct the name"})
 		case t.Unlogged:
 			bad = append(bad, finding{"table " + name + " is unlogged or temporary", "its rows are never written to WAL, so that nothing can be relayed", "alter table " + quoteTable(name) + " set logged"})
 		}
