@@ -313,17 +313,25 @@ func (s *session) give(topic string, shard int32, e *decoder.Event) error {
 // batch appends rows of one partition that become a batch of their own, and sends nothing yet.
 func (s *session) batch(topic string, shard int32, rows, filling int) {
 	s.t.Helper()
+	s.batches(topic, shard, 1, rows, filling)
+}
+
+// batches appends several before the first of them can be sent.
+func (s *session) batches(topic string, shard int32, n, rows, filling int) {
+	s.t.Helper()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.now = time.Now()
-	for range rows {
-		if err := s.give(topic, shard, s.row(topic, shard, filling)); err != nil {
-			s.t.Fatal(err)
+	for range n {
+		for range rows {
+			if err := s.give(topic, shard, s.row(topic, shard, filling)); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		if t := s.topics[topic]; int(shard) < len(t.queues) && t.queues[shard].open.count() > 0 {
+			t.queues[shard].close()
 		}
 	}
-	if t := s.topics[topic]; int(shard) < len(t.queues) && t.queues[shard].open.count() > 0 {
-		t.queues[shard].close()
-	}
-	s.mu.Unlock()
 }
 
 // drain waits until all is acked.

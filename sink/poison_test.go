@@ -77,9 +77,7 @@ func TestOneBadRecordAmongAThousand(t *testing.T) {
 				kafka := newCluster(t, kfake.SeedTopics(1, "a", "outrider.dead-letter"))
 				kafka.hates("key-777", c.code, c.named)
 				s := startSession(t, kafka, func(cfg *Config) { cfg.OnPoison = policy })
-				for range 10 {
-					s.batch("a", 0, 100, 20)
-				}
+				s.batches("a", 0, 10, 100, 20)
 				s.Begin()
 				s.End()
 				if policy != Stop {
