@@ -26,7 +26,7 @@ func (s *Setup) Drop(ctx context.Context, cfg *Config) (objects []Object, err er
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	add := func(name, state string) { objects = append(objects, Object{name, state}) }
 	pg := &cfg.Postgres
-	slot, err := readSlot(ctx, conn, pg.Slot)
+	slot, err := restingSlot(ctx, conn, pg.Slot)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,26 @@ func (s *Setup) Drop(ctx context.Context, cfg *Config) (objects []Object, err er
 		add("checkpoint of "+cfg.Name+" (at "+row.LSN.String()+", last heard of "+row.HeartbeatAt.UTC().Format(time.RFC3339)+")", objectDropped)
 	}
 	return s.dropShared(ctx, conn, cfg, objects)
+}
+
+// endingTime is what the walsender of a relay that has just been stopped may take to end.
+const endingTime = 2 * time.Second
+
+// restingSlot reads the slot, and gives whoever reads it endingTime to end.
+func restingSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotFacts, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(endingTime); ; {
+		slot, err := readSlot(ctx, conn, name)
+		if err != nil || slot == nil || !slot.Active || time.Now().After(until) {
+			return slot, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 // selectOthers names the other relays of the database. One that was made and has not run yet is known by its slot alone.
