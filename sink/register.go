@@ -29,6 +29,10 @@ type place struct {
 // published in that time, and a takeover that reads for long is not one of two seconds. A constant, but for failpoint_on.go.
 var notesInterval = 2 * time.Second
 
+// firstNotes is how often a session looks whether there are any to write, until it has written some: sessions that end one
+// soon after another must not leave more and more to scan to the next.
+const firstNotes = 100 * time.Millisecond
+
 // start takes the producer, fences and scans.
 func (f *fence) start(ctx context.Context) error {
 	if err := f.take(ctx); err != nil {
@@ -55,7 +59,8 @@ func (f *fence) start(ctx context.Context) error {
 			f.notes[place{p.Topic, p.Partition}] = p.marker
 		}
 	}
-	return f.writeNotes(ctx)
+	_, err = f.writeNotes(ctx)
+	return err
 }
 
 // enlist takes a partition up among those that are registered.
@@ -85,7 +90,7 @@ func (f *fence) wakeUp() {
 
 // keep registers partitions as they come up, and writes where a restart may begin to scan.
 func (f *fence) keep(ctx context.Context) error {
-	notes := time.NewTicker(notesInterval)
+	notes := time.NewTicker(min(firstNotes, notesInterval))
 	defer notes.Stop()
 	pace := backoff.ExponentialBackOff{InitialInterval: 4 * metadataMinAge, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: topicRetry}
 	again := time.NewTimer(0)
@@ -97,8 +102,12 @@ func (f *fence) keep(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-notes.C:
-			if err := f.writeNotes(ctx); err != nil {
+			some, err := f.writeNotes(ctx)
+			if err != nil {
 				return err
+			}
+			if some {
+				notes.Reset(notesInterval)
 			}
 			continue
 		case <-f.wake:
@@ -263,8 +272,8 @@ func (f *fence) due(at place, n **note) {
 	*n = nil
 }
 
-// writeNotes makes the places to scan from durable.
-func (f *fence) writeNotes(ctx context.Context) error {
+// writeNotes makes the places to scan from durable. It tells whether there were any.
+func (f *fence) writeNotes(ctx context.Context) (some bool, err error) {
 	f.k.mu.Lock()
 	var topics []string
 	var partitions []int32
@@ -276,12 +285,12 @@ func (f *fence) writeNotes(ctx context.Context) error {
 	clear(f.notes)
 	f.k.mu.Unlock()
 	if len(topics) == 0 {
-		return nil
+		return false, nil
 	}
 	failpoint("notes due")
-	err := f.ledger.Register(ctx, topics, partitions, offsets, owned)
+	err = f.ledger.Register(ctx, topics, partitions, offsets, owned)
 	if err == nil {
 		failpoint("notes written")
 	}
-	return err
+	return true, err
 }

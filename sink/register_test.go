@@ -196,7 +196,7 @@ func TestNotesAreWrittenTogether(t *testing.T) {
 	if m.registers != before {
 		t.Errorf("%d writes by a save", m.registers-before)
 	}
-	if err := s.fence.writeNotes(t.Context()); err != nil || m.registers != before+1 {
+	if _, err := s.fence.writeNotes(t.Context()); err != nil || m.registers != before+1 {
 		t.Errorf("%d writes of the notes of 4 partitions, %v", m.registers-before, err)
 	}
 	s.end()

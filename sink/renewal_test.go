@@ -183,7 +183,7 @@ func TestRenewalLetsIdlePartitionsBeScannedFromItsMarkerOn(t *testing.T) {
 	s.Stored(s.next)
 	s.until("a marker is noted", func() bool { return noted() >= marker })
 	at := noted()
-	if err := s.fence.writeNotes(t.Context()); err != nil {
+	if _, err := s.fence.writeNotes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.end()
