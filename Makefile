@@ -101,8 +101,8 @@ fuzz: ## fuzz every parser, FUZZTIME (10s) each
 bench: ## run the Go benchmarks: time and allocations per row
 	$(GO) test -run '^$$' -bench . -benchmem $(PARTS)
 
-bench-chart: fetch ## measure the whole, on a quiet machine (20 min): docs/bench.json, docs/bench.svg, the tables of docs/speed.md
-	$(GO) run ./test/bench --rounds 5 --transport unix,tcp --json docs/bench.json --svg docs/bench.svg --page docs/speed.md
+bench-chart: fetch ## measure the whole, on a quiet machine (7 min): docs/bench.json, docs/bench.svg, the tables of docs/speed.md
+	$(GO) run ./test/bench --rounds 3 --transport unix,tcp --json docs/bench.json --svg docs/bench.svg --page docs/speed.md
 
 release: ## build the release twice, and see that both are the same: bin/release (PLATFORMS: a choice)
 	deploy/release.sh bin/release
