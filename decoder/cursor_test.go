@@ -17,7 +17,7 @@ func TestRefusedCursorReadsNothingMore(t *testing.T) {
 
 func TestAppendingToAValueLeavesTheMessageAlone(t *testing.T) {
 	c := cursor{rest: []byte("valuenext")}
-	_ = append(c.take(5), "XXXX"...)
+	_ = append(c.take(5), "!!!!"...)
 	if string(c.rest) != "next" {
 		t.Errorf("the rest became %q", c.rest)
 	}
